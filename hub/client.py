@@ -1,0 +1,261 @@
+"""What a kernel calls: register a path, get its URL."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Union
+
+from hub.errors import InvalidKey, InvalidOption, MissingPath, NotAFile, NotATree
+from hub.keys import check_key, path_key
+from hub.registration import Kind, Registration, check_headers, check_ttl, check_visibility
+from hub.registry import Registry
+from hub.secret import read_secret
+from hub.settings import find_base_url, find_registry_path
+from hub.version import VERSION
+
+STATIC_DIRECTORY = Path(__file__).with_name("static")
+
+AnyPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+
+
+class PublishedURL(str):
+    """The partial URL of a registration: a `str` that knows its key and can end what it names.
+
+    A partial URL has neither scheme nor host; the browser adds those of the
+    page that uses it.
+
+    Attributes
+    ----------
+    key : str
+        The key that names the registration.
+    """
+
+    key: str
+    _registry: Registry
+
+    def __new__(cls, url: str, key: str, registry: Registry) -> PublishedURL:
+        published = super().__new__(cls, url)
+        published.key = key
+        published._registry = registry
+        return published
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # What another process gets (a Dask worker, a pickle) is the URL, without the power to revoke.
+        return str, (str(self),)
+
+    def revoke(self) -> bool:
+        """End the registration; requests for it answer 404 from now on.
+
+        Returns
+        -------
+        bool
+            False if the key was not registered any more.
+
+        Raises
+        ------
+        RegistryError
+            The registry cannot be written.
+        """
+        return self._registry.revoke(self.key)
+
+    def _repr_html_(self) -> str:
+        from html import escape  # Here, since its tables would slow `import hub` down.
+
+        # An href that begins with a slash is made absolute by the browser that shows the notebook.
+        url = escape(str(self), quote=True)
+        return f'<a href="{url}" target="_blank" rel="noopener">{url}</a>'
+
+
+class JupyterRelayHub:
+    """Registers files and trees, so that the relay server serves them to a browser.
+
+    It works in a kernel and in any other Python process. What is registered
+    stays so when the process ends.
+
+    Parameters
+    ----------
+    kernel : object, optional
+        Accepted because pywwt's hub has it; the kernel takes no part in serving.
+    key_prefix : str
+        Goes in front of each key that a caller gives.
+    registry : path, optional
+        The registry's file. Default: ``KDR_REGISTRY``, else
+        ``kdr/registry.sqlite`` below Jupyter's runtime directory.
+    base_url : str, optional
+        The path under which the browser reaches the relay. Default:
+        ``KDR_BASE_URL``, ``JUPYTERHUB_SERVICE_PREFIX``, what the running
+        Jupyter servers say, else ``/``.
+    """
+
+    def __init__(
+        self,
+        kernel: object | None = None,
+        key_prefix: str = "pywwt_",
+        *,
+        registry: str | os.PathLike[str] | None = None,
+        base_url: str | None = None,
+    ) -> None:
+        self.key_prefix = key_prefix
+        self.base_url = find_base_url(base_url)
+        self.registry = Registry(find_registry_path(registry))
+
+    def get_static_files_url(self) -> str:
+        """Publish the static files that this package bundles, and return their partial URL.
+
+        The key is predictable, ``{key_prefix}static{version}``, since equal
+        versions hold equal files.
+
+        Returns
+        -------
+        PublishedURL
+            It ends with ``/``.
+        """
+        return self.serve_tree(STATIC_DIRECTORY, key=f"static{VERSION}", visibility="public", trusted=True)
+
+    def serve_file(
+        self,
+        path: AnyPath,
+        extension: str = "",
+        key: str | None = None,
+        *,
+        visibility: str = "private",
+        trusted: bool = False,
+        ttl: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> PublishedURL:
+        """Publish one file.
+
+        Parameters
+        ----------
+        path : path
+            A regular file, or a link to one (resolved now).
+        extension : str
+            Appended to the name in the URL; decides the media type.
+        key : str, optional
+            The key in the URL, behind `key_prefix`; a claim takes it over.
+            Default: a hash of the path, the same in every kernel of the user.
+        visibility : {"private", "users", "public"}
+            Who may read: the owner, whoever is logged in, or whoever can
+            reach the server.
+        trusted : bool
+            Let HTML, SVG and XML act with the login of the viewer. Only for
+            files that you would run as programs.
+        ttl : float, optional
+            Seconds until the registration ends by itself.
+        headers : mapping of str to str, optional
+            Further response headers, ``{"Content-Encoding": "gzip"}`` for instance.
+
+        Returns
+        -------
+        PublishedURL
+            Ends with the URL-quoted name of the file and `extension`.
+
+        Raises
+        ------
+        MissingPath, NotAFile, InvalidKey, InvalidOption
+        """
+        if "/" in extension or "\0" in extension:
+            raise InvalidOption("extension", extension, "a file name holds neither '/' nor NUL")
+        root, status = _resolve(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotAFile(os.fsdecode(path), is_directory=stat.S_ISDIR(status.st_mode))
+        name = os.path.basename(os.path.abspath(os.fsencode(path))) + os.fsencode(extension)
+        return self._publish("file", path, root, name, extension, key, visibility, trusted, ttl, headers)
+
+    def serve_tree(
+        self,
+        path: AnyPath,
+        key: str | None = None,
+        *,
+        visibility: str = "private",
+        trusted: bool = False,
+        ttl: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> PublishedURL:
+        """Publish a directory with all below it.
+
+        Links are followed as long as they stay inside. The options are those
+        of `serve_file`.
+
+        Returns
+        -------
+        PublishedURL
+            Ends with ``/``; a file of the tree is reached by appending its quoted path.
+
+        Raises
+        ------
+        MissingPath, NotATree, InvalidKey, InvalidOption
+        """
+        root, status = _resolve(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotATree(os.fsdecode(path))
+        return self._publish("tree", path, root, b"", "", key, visibility, trusted, ttl, headers)
+
+    def _publish(
+        self,
+        kind: Kind,
+        path: AnyPath,
+        root: bytes,
+        name: bytes,
+        extension: str,
+        key: str | None,
+        visibility: str,
+        trusted: bool,
+        ttl: float | None,
+        headers: Mapping[str, str] | None,
+    ) -> PublishedURL:
+        ttl = check_ttl(ttl)
+        registration = Registration(
+            key=self._path_key(path, extension) if key is None else self._given_key(key),
+            kind=kind,
+            root=root,
+            name=name,
+            visibility=check_visibility(visibility),
+            trusted=trusted,
+            headers=check_headers(headers, trusted=trusted),
+            expires_at=None if ttl is None else time.time() + ttl,
+        )
+        self.registry.claim(registration)
+        return PublishedURL(self.base_url + registration.partial_url, registration.key, self.registry)
+
+    def _given_key(self, key: str) -> str:
+        if not key:
+            raise InvalidKey(key, "it is empty")
+        return check_key(self.key_prefix + key)
+
+    def _path_key(self, path: AnyPath, extension: str) -> str:
+        secret = read_secret(self.registry.path)
+        return path_key(os.path.abspath(os.fsencode(path)), os.fsencode(extension), secret)
+
+
+def get_relay_hub(kernel: object | None = None) -> JupyterRelayHub:
+    """Return the hub of this process.
+
+    Parameters
+    ----------
+    kernel : object, optional
+        Accepted because pywwt's function has it.
+    """
+    global _relay_hub
+    with _relay_hub_lock:
+        if _relay_hub is None:
+            _relay_hub = JupyterRelayHub(kernel)
+        return _relay_hub
+
+
+_relay_hub: JupyterRelayHub | None = None
+_relay_hub_lock = threading.Lock()
+
+
+def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:
+    """Return what `path` names now, without links, and its status."""
+    try:
+        root = os.path.realpath(os.fsencode(path), strict=True)
+        return root, os.stat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingPath(os.fsdecode(path)) from None

@@ -1,0 +1,73 @@
+"""What can go wrong on the kernel's side; each error keeps its facts and makes its sentence from them."""
+
+from __future__ import annotations
+
+
+class HubError(Exception):
+    """Base class of every error that `hub` raises on purpose."""
+
+
+class MissingPath(HubError, FileNotFoundError):
+    """Nothing exists at the path that was to be served."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"cannot serve {path!r}: no such file or directory")
+
+
+class NotAFile(HubError, ValueError):
+    """`serve_file` was given something else than a regular file."""
+
+    def __init__(self, path: str, *, is_directory: bool) -> None:
+        self.path = path
+        remedy = "it is a directory; call serve_tree" if is_directory else "it is not a regular file"
+        super().__init__(f"cannot serve {path!r} as a file: {remedy}")
+
+
+class NotATree(HubError, NotADirectoryError):
+    """`serve_tree` was given something else than a directory."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"cannot serve {path!r} as a tree: it is not a directory; call serve_file")
+
+
+class InvalidKey(HubError, ValueError):
+    """A key cannot be one segment of a URL, or belongs to the server."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        self.reason = reason
+        super().__init__(f"the key {key!r} cannot be used: {reason}")
+
+
+class InvalidOption(HubError, ValueError):
+    """An option of a registration has a value that cannot be honoured."""
+
+    def __init__(self, option: str, value: object, reason: str) -> None:
+        self.option = option
+        self.value = value
+        self.reason = reason
+        super().__init__(f"{option}={value!r} cannot be used: {reason}")
+
+
+class RegistryError(HubError):
+    """The registry cannot be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"the registry {path!r} cannot be used: {reason}")
+
+
+class RegistryTooNew(RegistryError):
+    """The registry was written by a later version of this package."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        self.found = found
+        self.known = known
+        super().__init__(
+            path,
+            f"its schema is version {found} and this installation knows up to {known}; "
+            "upgrade kdr-wsgi here, or name another registry in KDR_REGISTRY",
+        )

@@ -1,0 +1,46 @@
+"""What the registry asks of the file system that holds it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+#: Local file systems, where every process that opens a file shares its pages. SQLite's write-ahead log needs
+#: that (https://www.sqlite.org/wal.html, "all processes using a database must be on the same host computer");
+#: on NFS, SMB, Lustre, FUSE and whatever else is not listed, two hosts could meet.
+_SHARING_MEMORY = frozenset("bcachefs btrfs ext2 ext3 ext4 f2fs jfs overlay ramfs reiserfs tmpfs xfs zfs".split())
+
+_MOUNT_TABLE = Path("/proc/self/mountinfo")
+
+
+def make_private_directories(path: Path) -> None:
+    """Make the missing directories above `path`, for the user alone."""
+    for directory in reversed(path.parents):
+        if not directory.exists():
+            directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def shares_memory(directory: Path, mount_table: Path = _MOUNT_TABLE) -> bool:
+    """Whether all processes that can open a file in `directory` run on one host; False where nobody tells."""
+    return _find_type(os.path.realpath(directory), mount_table) in _SHARING_MEMORY
+
+
+def _find_type(directory: str, mount_table: Path) -> str | None:
+    """Return the type of the file system that is mounted deepest above `directory` (proc(5), mountinfo)."""
+    try:
+        lines = mount_table.read_text("utf-8", "surrogateescape").splitlines()
+    except FileNotFoundError:
+        return None
+    found, depth = None, -1
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = _unescape(mount.split(" ")[4])
+        # A later mount on the same point hides an earlier one.
+        if len(point) >= depth and (directory + "/").startswith(point.rstrip("/") + "/"):
+            found, depth = source.split(" ")[0], len(point)
+    return found
+
+
+def _unescape(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,53 @@
+"""Keys: what names a registration in a URL."""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+from hub.errors import InvalidKey
+
+#: A quoted byte takes three characters of a URL, and servers take URLs of about 4,000 characters.
+MAX_KEY_BYTES = 512
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a registration.
+
+    Parameters
+    ----------
+    key : str
+        The whole key, as it will stand (quoted) in the URL.
+
+    Raises
+    ------
+    InvalidKey
+        The key is empty, holds NUL or a lone surrogate, is longer than
+        `MAX_KEY_BYTES` bytes of UTF-8, is a dot segment (RFC 3986, 5.2.4), or
+        begins with ``_``, which is reserved for the server.
+    """
+    if not key:
+        raise InvalidKey(key, "it is empty")
+    if "\0" in key:
+        raise InvalidKey(key, "it holds a NUL character")
+    if key.startswith("_"):
+        raise InvalidKey(key, "keys that begin with '_' are reserved for the server")
+    if key in (".", ".."):
+        raise InvalidKey(key, "browsers drop '.' and '..' from a URL")
+    try:
+        encoded = key.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidKey(key, "it holds a character that UTF-8 cannot express") from None
+    if len(encoded) > MAX_KEY_BYTES:
+        raise InvalidKey(key, f"it is longer than {MAX_KEY_BYTES} bytes")
+    return key
+
+
+def path_key(path: bytes, extension: bytes, secret: bytes) -> str:
+    """Return the stable, opaque key of an absolute path: its keyed BLAKE3 hash in hexadecimal.
+
+    A file that is exposed with an `extension` has a key of its own, so that
+    both names of the file go on working. (NUL ends no path, so no path's key
+    is another's.)
+    """
+    named = path + b"\0" + extension if extension else path
+    return blake3(named, key=secret).hexdigest()

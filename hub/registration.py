@@ -1,0 +1,102 @@
+"""A registration: what one row of the registry says."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+
+from hub.errors import InvalidOption
+
+Kind = Literal["file", "tree"]
+Visibility = Literal["private", "users", "public"]
+VISIBILITIES: tuple[Visibility, ...] = ("private", "users", "public")
+
+#: RFC 9110, 5.6.2 and 5.5.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+#: What the relay server answers for itself: framing, validators, ranges, media type.
+_SERVER_HEADERS = frozenset(
+    "accept-ranges connection content-length content-range content-type date etag keep-alive last-modified "
+    "location proxy-authenticate server te trailer transfer-encoding upgrade x-content-type-options".split()
+)
+#: What would let data act with the login of whoever looks at it.
+_DANGEROUS_HEADERS = frozenset(
+    "clear-site-data content-security-policy refresh service-worker-allowed set-cookie sourcemap".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A key, the root that it names and how the root is served.
+
+    Attributes
+    ----------
+    key : str
+    kind : {"file", "tree"}
+    root : bytes
+        The absolute path, links resolved at the time of the registration.
+    name : bytes
+        A file's exposed name; empty for a tree.
+    visibility : {"private", "users", "public"}
+    trusted : bool
+        Whether HTML, SVG and XML may act as the page that serves them.
+    headers : tuple of (str, str)
+        Further response headers.
+    expires_at : float or None
+        Seconds since the epoch; None: never.
+    """
+
+    key: str
+    kind: Kind
+    root: bytes
+    name: bytes = b""
+    visibility: Visibility = "private"
+    trusted: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
+    expires_at: float | None = None
+
+    @property
+    def partial_url(self) -> str:
+        """The URL below the base URL; the name of a file may hold any byte."""
+        return f"wwtkdr/{quote(self.key, safe='')}/{quote(self.name, safe='')}"
+
+    def is_expired(self, now: float) -> bool:
+        """Whether the registration has ended at `now` (seconds since the epoch)."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+def check_visibility(visibility: str) -> Visibility:
+    """Return `visibility` if it is one that exists, else raise InvalidOption."""
+    for known in VISIBILITIES:
+        if visibility == known:
+            return known
+    raise InvalidOption("visibility", visibility, f"choose one of {', '.join(VISIBILITIES)}")
+
+
+def check_ttl(ttl: float | None) -> float | None:
+    """Return `ttl` if it is None or a positive number of seconds, else raise InvalidOption."""
+    if ttl is not None and not (isinstance(ttl, (int, float)) and 0 < ttl < math.inf):
+        raise InvalidOption("ttl", ttl, "give a positive number of seconds, or None for no end")
+    return ttl
+
+
+def check_headers(headers: Mapping[str, str] | None, *, trusted: bool) -> tuple[tuple[str, str], ...]:
+    """Return the response headers as pairs if each may be sent, else raise InvalidOption."""
+    pairs = []
+    for name, value in (headers or {}).items():
+        if not (isinstance(name, str) and _TOKEN.fullmatch(name)):
+            raise InvalidOption("headers", name, "it is not the name of an HTTP header")
+        if not (isinstance(value, str) and _FIELD_VALUE.fullmatch(value)):
+            raise InvalidOption("headers", {name: value}, "the value holds a character that no header may hold")
+        folded = name.lower()
+        if folded in _SERVER_HEADERS or folded.startswith("access-control-"):
+            raise InvalidOption("headers", name, "the relay server sets this header itself")
+        if folded in _DANGEROUS_HEADERS and not trusted:
+            raise InvalidOption("headers", name, "it needs trusted=True")
+        pairs.append((name, value))
+    return tuple(pairs)

@@ -1,0 +1,335 @@
+"""The registry: the SQLite file that kernels write and relay servers read. All SQL is here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from hub.errors import RegistryError, RegistryTooNew
+from hub.filesystems import make_private_directories, shares_memory
+from hub.registration import Registration
+
+#: How long a writer waits for the others before it gives up.
+BUSY_TIMEOUT_SECONDS = 30.0
+
+#: Each entry takes the schema from the version of its index to the next; an entry is never changed once released.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE registration (
+            key TEXT NOT NULL PRIMARY KEY,
+            kind TEXT NOT NULL CHECK (kind IN ('file', 'tree')),
+            root BLOB NOT NULL,
+            name BLOB NOT NULL,
+            visibility TEXT NOT NULL,
+            trusted INTEGER NOT NULL,
+            headers TEXT NOT NULL,
+            expires_at REAL
+        ) WITHOUT ROWID
+        """,
+    ),
+)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at"
+
+
+class Registry:
+    """The registry as a kernel and the command line use it: to read and to write.
+
+    One connection serves the process, opened at the first use; threads take
+    turns. After a fork the child opens its own.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file; it is made (mode 0600, missing directories 0700) where it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        _registries.add(self)
+
+    def claim(self, registration: Registration) -> None:
+        """Store `registration`; it takes over a key that exists.
+
+        Raises
+        ------
+        RegistryError
+            Nothing was stored.
+        """
+        values = (
+            registration.key,
+            registration.kind,
+            registration.root,
+            registration.name,
+            registration.visibility,
+            registration.trusted,
+            json.dumps(registration.headers),
+            registration.expires_at,
+        )
+        with self._atomic() as connection:
+            connection.execute(
+                f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
+            )
+
+    def revoke(self, key: str) -> bool:
+        """Remove the registration of `key`; False if there was none."""
+        with self._atomic() as connection:
+            return connection.execute("DELETE FROM registration WHERE key = ?", (key,)).rowcount > 0
+
+    def remove_expired(self, now: float) -> list[Registration]:
+        """Remove the registrations that ended before `now` (seconds since the epoch) and return them."""
+        with self._atomic() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE expires_at <= ?", (now,)).fetchall()
+            connection.execute("DELETE FROM registration WHERE expires_at <= ?", (now,))
+        return [_from_row(row) for row in rows]
+
+    def find(self, key: str) -> Registration | None:
+        """Return the registration of `key`, expired or not."""
+        with self._reading() as connection:
+            return _select(connection, key)
+
+    def registrations(self) -> list[Registration]:
+        """Return all registrations, expired ones too, in the order of their keys."""
+        with self._reading() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM registration ORDER BY key").fetchall()
+        return [_from_row(row) for row in rows]
+
+    def journal_mode(self) -> str:
+        """Return how SQLite makes a change whole: ``wal`` or ``delete``."""
+        with self._reading() as connection:
+            return _pragma(connection, "journal_mode")
+
+    def check(self) -> None:
+        """Read the whole file; raise RegistryError if SQLite finds it damaged."""
+        with self._reading() as connection:
+            verdict = _pragma(connection, "quick_check")
+        if verdict != "ok":
+            raise RegistryError(str(self.path), f"it is damaged: {verdict}")
+
+    def close(self) -> None:
+        """Close the connection; the next use opens one again."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _explained(self.path):
+            if self._connection is None:
+                self._connection = _open_for_writing(self.path)
+            yield self._connection
+
+    @contextmanager
+    def _atomic(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as connection, _transaction(connection):
+            yield connection
+
+    def _forget_connection(self) -> None:
+        # https://www.sqlite.org/howtocorrupt.html, 2.6: a child neither uses nor closes its parent's connection.
+        if self._connection is not None:
+            _inherited_connections.append(self._connection)
+            self._connection = None
+        self._lock = threading.RLock()
+
+
+Prepared = TypeVar("Prepared")
+
+
+class RegistryReader(Generic[Prepared]):
+    """The registry as one thread of a relay server uses it: to look keys up, in microseconds.
+
+    Parameters
+    ----------
+    path : Path
+    prepare : callable
+        What to make of a registration, once each time that it changes.
+    """
+
+    #: Registrations that are kept prepared; past that all are looked up anew.
+    CAPACITY = 10_000
+
+    def __init__(self, path: Path, prepare: Callable[[Registration], Prepared]) -> None:
+        self.path = path
+        self._prepare = prepare
+        self._prepared: dict[str, Prepared] = {}
+        self._data_version = -1
+        with _explained(path):
+            # Whichever thread drops the last reference closes it; only one uses it.
+            self._connection = _connect(f"file:{quote(os.fsencode(path))}?mode=ro", check_same_thread=False)
+
+    def find(self, key: str) -> Prepared | None:
+        """Return what was prepared of the registration of `key`, as the registry stands now.
+
+        Raises
+        ------
+        RegistryError
+            The registry cannot be read.
+        """
+        with _explained(self.path):
+            # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
+            (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if data_version != self._data_version:
+                _check_version(self._connection, self.path)
+                self._prepared.clear()
+                self._data_version = data_version
+            prepared = self._prepared.get(key)
+            if prepared is None:
+                registration = _select(self._connection, key)
+                if registration is None:
+                    return None
+                if len(self._prepared) >= self.CAPACITY:
+                    self._prepared.clear()
+                prepared = self._prepared[key] = self._prepare(registration)
+        return prepared
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_connection"):
+            self._connection.close()
+
+
+_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+_inherited_connections: list[sqlite3.Connection] = []
+
+
+def _forget_connections() -> None:
+    for registry in _registries:
+        registry._forget_connection()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_connections)
+
+
+def _open_for_writing(path: Path) -> sqlite3.Connection:
+    _make_private_file(path)
+    connection = _connect(str(path), check_same_thread=False)
+    try:
+        version = _check_version(connection, path)
+        _choose_journal(connection, path)
+        if version < SCHEMA_VERSION:
+            _migrate(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(target: str, *, check_same_thread: bool) -> sqlite3.Connection:
+    return sqlite3.connect(
+        target,
+        timeout=BUSY_TIMEOUT_SECONDS,
+        isolation_level=None,
+        check_same_thread=check_same_thread,
+        uri=target.startswith("file:"),
+    )
+
+
+def _make_private_file(path: Path) -> None:
+    make_private_directories(path)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise RegistryError(str(path), "it is not a regular file")
+    if os.geteuid() not in (0, status.st_uid):
+        raise RegistryError(str(path), "it belongs to another user, who could publish your files")
+    if status.st_mode & 0o022:
+        raise RegistryError(str(path), f"other users can write it; run: chmod 600 {path}")
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise RegistryTooNew(str(path), version, SCHEMA_VERSION)
+    return int(version)
+
+
+def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
+    mode = "wal" if shares_memory(path.parent) else "delete"
+    # A log that is lost with the power costs the last registrations, never the file: wal.html, "Performance".
+    connection.execute(f"PRAGMA synchronous = {'normal' if mode == 'wal' else 'full'}")
+    deadline = time.monotonic() + BUSY_TIMEOUT_SECONDS
+    while _pragma(connection, "journal_mode") != mode:
+        try:
+            connection.execute(f"PRAGMA journal_mode = {mode}")
+        except sqlite3.OperationalError as error:
+            # Changing the mode does not wait for other connections as a transaction does.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    with _transaction(connection):
+        for version in range(_check_version(connection, path), SCHEMA_VERSION):
+            for statement in MIGRATIONS[version]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has rolled back by itself after a full disk and some other errors.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RegistryError(str(path), str(error)) from error
+    except OSError as error:
+        raise RegistryError(str(path), f"{error.strerror}: {os.fsdecode(error.filename or path)}") from error
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> str:
+    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
+    return str(value)
+
+
+def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
+    return _from_row(row) if row else None
+
+
+def _from_row(row: tuple[Any, ...]) -> Registration:
+    key, kind, root, name, visibility, trusted, headers, expires_at = row
+    return Registration(
+        key=key,
+        kind=kind,
+        root=root,
+        name=name,
+        visibility=visibility,
+        trusted=bool(trusted),
+        headers=tuple((header, value) for header, value in json.loads(headers)),
+        expires_at=expires_at,
+    )

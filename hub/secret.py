@@ -1,0 +1,54 @@
+"""The user's secret, which makes path keys impossible to compute for anybody else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hub.errors import RegistryError
+from hub.filesystems import make_private_directories
+
+SECRET_BYTES = 32
+
+
+def read_secret(registry_path: Path) -> bytes:
+    """Return the user's secret that lies beside the registry, making it at the first call.
+
+    Raises
+    ------
+    RegistryError
+        The secret cannot be read or made, or is not `SECRET_BYTES` long.
+    """
+    path = registry_path.with_name(registry_path.name + ".secret")
+    try:
+        try:
+            secret = path.read_bytes()
+        except FileNotFoundError:
+            make_private_directories(path)
+            _make_secret(path)
+            secret = path.read_bytes()
+    except OSError as error:
+        raise RegistryError(str(registry_path), f"its secret {path.name!r}: {error.strerror}") from error
+    if len(secret) != SECRET_BYTES:
+        raise RegistryError(
+            str(registry_path),
+            f"its secret {path.name!r} is damaged; remove it (URLs of paths will change)",
+        )
+    return secret
+
+
+def _make_secret(path: Path) -> None:
+    """Let the secret appear whole or not at all; where two processes try, the first one's stays."""
+    draft = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(os.urandom(SECRET_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return
+    finally:
+        os.unlink(draft)
