@@ -210,6 +210,7 @@ class JupyterRelayHub:
         headers: Mapping[str, str] | None,
     ) -> PublishedURL:
         ttl = check_ttl(ttl)
+        now = time.time()
         registration = Registration(
             key=self._path_key(path, extension) if key is None else self._given_key(key),
             kind=kind,
@@ -218,7 +219,8 @@ class JupyterRelayHub:
             visibility=check_visibility(visibility),
             trusted=trusted,
             headers=check_headers(headers, trusted=trusted),
-            expires_at=None if ttl is None else time.time() + ttl,
+            expires_at=None if ttl is None else now + ttl,
+            claimed_at=now,
         )
         self.registry.claim(registration)
         return PublishedURL(self.base_url + registration.partial_url, registration.key, self.registry)

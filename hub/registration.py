@@ -49,6 +49,8 @@ class Registration:
         Further response headers.
     expires_at : float or None
         Seconds since the epoch; None: never.
+    claimed_at : float or None
+        Seconds since the epoch; None: an older version did not write it down.
     """
 
     key: str
@@ -59,6 +61,7 @@ class Registration:
     trusted: bool = False
     headers: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
+    claimed_at: float | None = None
 
     @property
     def partial_url(self) -> str:

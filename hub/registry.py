@@ -38,10 +38,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    ("ALTER TABLE registration ADD COLUMN claimed_at REAL",),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
-_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at"
+_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at"
 
 
 class Registry:
@@ -79,10 +80,11 @@ class Registry:
             registration.trusted,
             json.dumps(registration.headers),
             registration.expires_at,
+            registration.claimed_at,
         )
         with self._atomic() as connection:
             connection.execute(
-                f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
+                f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values
             )
 
     def revoke(self, key: str) -> bool:
@@ -322,7 +324,7 @@ def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
 
 
 def _from_row(row: tuple[Any, ...]) -> Registration:
-    key, kind, root, name, visibility, trusted, headers, expires_at = row
+    key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at = row
     return Registration(
         key=key,
         kind=kind,
@@ -332,4 +334,5 @@ def _from_row(row: tuple[Any, ...]) -> Registration:
         trusted=bool(trusted),
         headers=tuple((header, value) for header, value in json.loads(headers)),
         expires_at=expires_at,
+        claimed_at=claimed_at,
     )
