@@ -182,7 +182,7 @@ class RegistryReader(Generic[Prepared]):
         RegistryError
             The registry cannot be read.
         """
-        with _explained(self.path):
+        try:
             # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
             (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
@@ -190,13 +190,17 @@ class RegistryReader(Generic[Prepared]):
                 self._prepared.clear()
                 self._data_version = data_version
             prepared = self._prepared.get(key)
-            if prepared is None:
-                registration = _select(self._connection, key)
-                if registration is None:
-                    return None
-                if len(self._prepared) >= self.CAPACITY:
-                    self._prepared.clear()
-                prepared = self._prepared[key] = self._prepare(registration)
+            return self._prepare_anew(key) if prepared is None else prepared
+        except sqlite3.Error as error:
+            raise RegistryError(str(self.path), str(error)) from error
+
+    def _prepare_anew(self, key: str) -> Prepared | None:
+        registration = _select(self._connection, key)
+        if registration is None:
+            return None
+        if len(self._prepared) >= self.CAPACITY:
+            self._prepared.clear()
+        prepared = self._prepared[key] = self._prepare(registration)
         return prepared
 
     def close(self) -> None:

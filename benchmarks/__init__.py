@@ -1,0 +1,1 @@
+"""Questions of speed, each answered beside its peers in one run."""

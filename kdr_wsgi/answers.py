@@ -1,0 +1,127 @@
+"""Answers: a status, headers and a body, ready for WSGI."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
+from werkzeug.wsgi import wrap_file
+
+from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
+from kdr_wsgi.files import File, OpenFile, SpanFile
+from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX
+from kdr_wsgi.multipart import ByteRanges
+from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
+from kdr_wsgi.ranges import Span, parse_range
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from kdr_wsgi.catalog import Publication
+
+Headers = list[tuple[str, str]]
+
+#: What servers without sendfile(2) read at a time.
+CHUNK_BYTES = 65536
+
+
+class Answer(NamedTuple):
+    """What a WSGI application hands to its server."""
+
+    status: str
+    headers: Headers
+    body: Iterable[bytes]
+
+
+def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) -> Answer:
+    """Return the answer to a GET or HEAD for `file`; a streamed body takes its descriptor over.
+
+    Raises
+    ------
+    PreconditionFailed, RangeNotSatisfiable
+    """
+    headers = [*publication.headers, *file.validators]
+    verdict = evaluate(environ, file.etag, file.modified_seconds)
+    if verdict is Verdict.NOT_MODIFIED:
+        return Answer("304 Not Modified", headers, ())
+    if verdict is Verdict.FAILED:
+        raise PreconditionFailed
+    if file.media_type.is_active and not publication.registration.trusted:
+        headers += SANDBOX
+    if environ["REQUEST_METHOD"] == "HEAD":  # RFC 9110, 14.2: Range is for GET alone
+        return Answer("200 OK", [*headers, *file.content], ())
+    spans = _requested_spans(environ, file)
+    if spans is None:
+        whole = Span(0, file.version.size_bytes)
+        return Answer("200 OK", [*headers, *file.content], _span_body(environ, file, whole))
+    return _answer_spans(environ, headers, file, spans)
+
+
+def _requested_spans(environ: WSGIEnvironment, file: File) -> list[Span] | None:
+    """Return what the Range header asks for; None: the whole file."""
+    requested = environ.get("HTTP_RANGE")
+    if requested is None:
+        return None
+    if_range = environ.get("HTTP_IF_RANGE")
+    if if_range is not None and not is_range_current(if_range, file.etag, file.modified_seconds, time.time()):
+        return None
+    return parse_range(requested, file.version.size_bytes)
+
+
+def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File, spans: list[Span]) -> Answer:
+    size_bytes = file.version.size_bytes
+    if not spans:
+        raise RangeNotSatisfiable(size_bytes)
+    parts = ByteRanges(spans, file.media_type, size_bytes)
+    if len(parts.spans) == 1:
+        (span,) = parts.spans
+        headers += (
+            ("Content-Type", file.media_type.content_type),
+            ("Content-Length", str(span.size_bytes)),
+            ("Content-Range", span.content_range(size_bytes)),
+        )
+        return Answer("206 Partial Content", headers, _span_body(environ, file, span))
+    if parts.length_bytes >= size_bytes:  # 14.2: a server may ignore ranges that cost more than the file
+        return Answer("200 OK", [*headers, *file.content], _span_body(environ, file, Span(0, size_bytes)))
+    headers += (("Content-Type", parts.content_type), ("Content-Length", str(parts.length_bytes)))
+    return Answer("206 Partial Content", headers, parts.body(file))
+
+
+def answer_error(environ: WSGIEnvironment, error: RelayError) -> Answer:
+    """Return the answer that tells the client of `error`, as plain text, or as JSON where the client prefers that."""
+    accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
+    content_type = accepted.best_match(["text/plain", "application/json"], default="text/plain")
+    if content_type == "application/json":
+        text = json.dumps({"status": int(error.status[:3]), "error": str(error)})
+    else:
+        content_type, text = "text/plain; charset=utf-8", str(error)
+    body = f"{text}\n".encode()
+    headers = [*ALWAYS, *error.headers, ("Content-Type", content_type), ("Content-Length", str(len(body)))]
+    return Answer(error.status, headers, () if environ["REQUEST_METHOD"] == "HEAD" else (body,))
+
+
+def answer_preflight() -> Answer:
+    """Return the answer to OPTIONS: what a page of another origin may ask (https://fetch.spec.whatwg.org)."""
+    headers = [*CROSS_ORIGIN, ("Access-Control-Max-Age", "86400"), ("Allow", "GET, HEAD, OPTIONS")]
+    return Answer("204 No Content", headers, ())
+
+
+def answer_missing_slash(environ: WSGIEnvironment, name: bytes) -> Answer:
+    """Return the redirect from a directory's URL to the same with a slash.
+
+    The location is relative, so that it is right behind every proxy.
+    """
+    query = environ.get("QUERY_STRING", "")
+    location = f"./{quote(name, safe='')}/" + (f"?{query}" if query else "")
+    return Answer("308 Permanent Redirect", [*ALWAYS, ("Location", location), ("Content-Length", "0")], ())
+
+
+def _span_body(environ: WSGIEnvironment, file: File, span: Span) -> Iterable[bytes]:
+    if isinstance(file, OpenFile):
+        return wrap_file(environ, SpanFile(file, span), CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO
+    return (file.read(span),)

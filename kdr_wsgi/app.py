@@ -1,0 +1,75 @@
+"""The relay server's application: Flask, with the way of files in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WSGIResponse
+
+from hub.errors import RegistryError
+from kdr_wsgi import __version__
+from kdr_wsgi.catalog import EVERYONE, OWNER, Catalog
+from kdr_wsgi.headers import ALWAYS
+from kdr_wsgi.relay import FileRelay
+from kdr_wsgi.settings import read_settings
+from kdr_wsgi.store import FileStore
+from kdr_wsgi.targets import ROUTE
+
+#: What small files may take of each worker's memory.
+CACHE_BYTES = 64 * 1024 * 1024
+
+
+def create_app(config: Mapping[str, str] | None = None) -> Flask:
+    """Return the relay server's application.
+
+    Parameters
+    ----------
+    config : mapping of str to str, optional
+        Settings by name, over those of the environment (``KDR_REGISTRY``, ``KDR_BASE_URL``, ``KDR_AS_OWNER``).
+
+    Raises
+    ------
+    SettingError
+        A setting cannot be used.
+    RegistryError
+        The registry can be neither read nor made.
+    """
+    settings = read_settings(config)
+    catalog = Catalog(settings.registry, OWNER if settings.as_owner else EVERYONE)
+
+    app = Flask("kdr_wsgi", static_folder=None)
+
+    @app.get(ROUTE + "_probe")
+    def probe() -> Response:
+        """Say that a Kernel Data Relay is here."""
+        return jsonify(status="ok", server="kdr-wsgi", version=__version__)
+
+    @app.get(ROUTE + "_health")
+    def health() -> tuple[Response, int]:
+        """Say whether requests can be answered now."""
+        try:
+            catalog.check()
+        except RegistryError as error:
+            app.logger.error("%s", error)
+            return jsonify(status="registry unavailable"), 503
+        return jsonify(status="ok"), 200
+
+    @app.errorhandler(HTTPException)
+    def explain(error: HTTPException) -> WSGIResponse:
+        """Answer what no route knows, or what failed, in one line of text."""
+        response = error.get_response(request.environ)
+        response.content_type = "text/plain; charset=utf-8"
+        response.set_data(f"{error.description}\n")
+        return response
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        """Add what every answer carries."""
+        response.headers.extend(ALWAYS)
+        return response
+
+    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings.mount, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    app.extensions["kdr"] = catalog
+    return app

@@ -1,0 +1,75 @@
+"""Small files, kept in memory for as long as a stat finds them unchanged."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from kdr_wsgi.files import SmallFile
+
+Place = tuple[bytes, bytes]
+
+
+class FileCache:
+    """Maps a path, and the name under which it is exposed, to the small file that was read there.
+
+    What is evicted is the oldest that nobody has asked for since its turn
+    last came, so that one walk over a large tree does not push out what is
+    read again and again.
+
+    Parameters
+    ----------
+    capacity_bytes : int
+        What bodies and paths may take together.
+    """
+
+    #: What Python's objects take around a body and a path, about.
+    OVERHEAD_BYTES = 600
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._capacity_bytes = capacity_bytes
+        self._size_bytes = 0
+        self._entries: dict[Place, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def find(self, place: Place, status: os.stat_result) -> SmallFile | None:
+        """Return the file at `place` if `status`, taken just now, is of the version that is kept."""
+        entry = self._entries.get(place)
+        if entry is None or not entry.file.version.is_of(status):
+            return None
+        entry.was_asked_for = True
+        return entry.file
+
+    def add(self, place: Place, file: SmallFile) -> None:
+        """Keep `file`, unless a later change might not show in its version."""
+        if not file.version.is_settled:
+            return
+        entry = _Entry(file, len(place[0]) + file.version.size_bytes + self.OVERHEAD_BYTES)
+        with self._lock:
+            self._remove(place)
+            self._entries[place] = entry
+            self._size_bytes += entry.size_bytes
+            while self._size_bytes > self._capacity_bytes:
+                self._evict()
+
+    def _evict(self) -> None:
+        place, entry = next(iter(self._entries.items()))
+        self._remove(place)
+        if entry.was_asked_for:
+            entry.was_asked_for = False
+            self._entries[place] = entry
+            self._size_bytes += entry.size_bytes
+
+    def _remove(self, place: Place) -> None:
+        entry = self._entries.pop(place, None)
+        if entry is not None:
+            self._size_bytes -= entry.size_bytes
+
+
+class _Entry:
+    __slots__ = ("file", "size_bytes", "was_asked_for")
+
+    def __init__(self, file: SmallFile, size_bytes: int) -> None:
+        self.file = file
+        self.size_bytes = size_bytes
+        self.was_asked_for = False

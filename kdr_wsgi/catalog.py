@@ -1,0 +1,89 @@
+"""What is published: from a key to a publication that this viewer may know of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.registration import Registration, Visibility
+from hub.registry import Registry, RegistryReader
+from kdr_wsgi.errors import UnknownKey
+from kdr_wsgi.headers import ALWAYS
+
+EVERYONE: frozenset[Visibility] = frozenset({"public"})
+OWNER: frozenset[Visibility] = frozenset({"private", "users", "public"})
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A registration, prepared for answering: the headers that all its answers have."""
+
+    registration: Registration
+    headers: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def prepare(cls, registration: Registration) -> Publication:
+        """Do once per registration what no request need do again."""
+        own = registration.headers
+        chosen = {name.lower() for name, _ in own}
+        defaults = tuple(pair for pair in ALWAYS if pair[0].lower() not in chosen)
+        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")))
+
+
+class Catalog:
+    """Looks keys up in the registry, with one reader per thread.
+
+    Parameters
+    ----------
+    registry : Path
+        It is made, or migrated, where that is needed.
+    readable : set of visibilities
+        What the viewers of this server may read.
+    """
+
+    def __init__(self, registry: Path, readable: frozenset[Visibility]) -> None:
+        self._path = registry
+        self._readable = readable
+        self._threads = threading.local()
+        writer = Registry(registry)
+        try:
+            writer.check()
+        finally:
+            writer.close()
+
+    def find(self, key: str) -> Publication:
+        """Return the publication of `key`, as the registry stands now.
+
+        Raises
+        ------
+        UnknownKey
+            There is none, it has expired, or this viewer may not know of it.
+        RegistryError
+        """
+        publication = self._reader().find(key)
+        if publication is None:
+            raise UnknownKey
+        registration = publication.registration
+        if registration.visibility not in self._readable or registration.is_expired(time.time()):
+            raise UnknownKey
+        return publication
+
+    def check(self) -> None:
+        """Look a key up; raise RegistryError where that cannot be done."""
+        self._reader().find("")
+
+    def close(self) -> None:
+        """Close this thread's reader."""
+        reader = self._threads.__dict__.pop("reader", None)
+        if reader is not None:
+            reader.close()
+
+    def _reader(self) -> RegistryReader[Publication]:
+        try:
+            reader: RegistryReader[Publication] = self._threads.reader
+        except AttributeError:
+            reader = self._threads.reader = RegistryReader(self._path, Publication.prepare)
+        return reader
+

@@ -1,0 +1,119 @@
+"""Why a request gets no file: each error knows its HTTP status, its sentence and its headers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RelayError(Exception):
+    """Base class; the sentence goes to the client, so it never holds a path of this machine."""
+
+    status: ClassVar[str]
+    sentence: ClassVar[str]
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """What the answer carries besides the headers of every answer."""
+        return ()
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class MalformedTarget(RelayError):
+    """The request's path can name no file."""
+
+    status = "400 Bad Request"
+    sentence = "The path of this URL is malformed."
+
+
+class NotReadable(RelayError):
+    """The file exists and the relay server has no permission to read it."""
+
+    status = "403 Forbidden"
+    sentence = "The relay server has no permission to read this file."
+
+
+class UnknownKey(RelayError):
+    """No registration that this viewer may know of has the key."""
+
+    status = "404 Not Found"
+    sentence = "Nothing is published under this key."
+
+
+class NoSuchEntry(RelayError):
+    """The registration's root holds no such regular file."""
+
+    status = "404 Not Found"
+    sentence = "What is published under this key has no such file."
+
+
+class MethodNotAllowed(RelayError):
+    """The request's method is none of those that read (RFC 9110, 15.5.6)."""
+
+    status = "405 Method Not Allowed"
+    sentence = "Files are only read here: use GET or HEAD."
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Allow", "GET, HEAD, OPTIONS"),)
+
+
+class PreconditionFailed(RelayError):
+    """If-Match or If-Unmodified-Since is false (RFC 9110, 15.5.13)."""
+
+    status = "412 Precondition Failed"
+    sentence = "The file is not in the state that the request asks for."
+
+
+class RangeNotSatisfiable(RelayError):
+    """No range of the request lies within the file (RFC 9110, 15.5.17)."""
+
+    status = "416 Range Not Satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Content-Range", f"bytes */{self.size_bytes}"),)
+
+    def __str__(self) -> str:
+        return f"None of the ranges lies within the file's {self.size_bytes} bytes."
+
+
+class InternalError(RelayError):
+    """A fault of the relay server; the log has what happened."""
+
+    status = "500 Internal Server Error"
+    sentence = "The relay server failed on this request; its log says why."
+
+
+class FileBeingChanged(RelayError):
+    """The file changed each time that it was read."""
+
+    status = "503 Service Unavailable"
+    sentence = "The file is being changed; try again in a moment."
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        return (("Retry-After", "1"),)
+
+
+class RegistryUnavailable(RelayError):
+    """The registry cannot be read; the log says why."""
+
+    status = "503 Service Unavailable"
+    sentence = "The relay server cannot read its registry; run `kdr doctor` where it runs."
+
+
+class IsDirectory(Exception):
+    """The entry names a directory."""
+
+
+class FileChanged(Exception):
+    """The file is not any more what its headers say."""
+
+
+class TruncatedBody(ConnectionAbortedError):
+    """The file shrank while it was sent; servers end the connection on an OSError."""

@@ -1,0 +1,147 @@
+"""Files that are open or in memory, as an answer reads them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from email.utils import formatdate
+from types import TracebackType
+
+from kdr_wsgi.errors import FileChanged, TruncatedBody
+from kdr_wsgi.media_types import MediaType
+from kdr_wsgi.ranges import Span
+from kdr_wsgi.versions import FileVersion, read_version
+
+
+class File:
+    """One version of a file, and what its headers say; a context manager that closes what is open.
+
+    Attributes
+    ----------
+    version : FileVersion
+    media_type : MediaType
+    etag : str
+        The strong entity tag, in its quotes.
+    modified_seconds : int
+        Last-Modified, seconds since the epoch.
+    validators, content : tuple of headers
+        Who the file is, and what all of it is as a body.
+    """
+
+    __slots__ = ("content", "etag", "media_type", "modified_seconds", "validators", "version")
+
+    def __init__(self, version: FileVersion, media_type: MediaType) -> None:
+        self.version = version
+        self.media_type = media_type
+        self.etag = version.make_etag()
+        self.modified_seconds = version.last_modified(time.time())
+        self.validators = (
+            ("ETag", self.etag),
+            ("Last-Modified", formatdate(self.modified_seconds, usegmt=True)),
+        )
+        self.content = (
+            ("Content-Type", media_type.content_type),
+            ("Content-Length", str(version.size_bytes)),
+        )
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class SmallFile(File):
+    """A file in memory, all its bytes of the one version."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, version: FileVersion, media_type: MediaType, body: bytes) -> None:
+        super().__init__(version, media_type)
+        self._body = body
+
+    def read(self, span: Span) -> bytes:
+        """Return the bytes of `span`."""
+        return self._body[span.start : span.stop]
+
+
+class OpenFile(File):
+    """A regular file that is open for reading."""
+
+    __slots__ = ("_descriptor",)
+
+    def __init__(self, descriptor: int, media_type: MediaType) -> None:
+        self._descriptor = descriptor
+        super().__init__(read_version(descriptor), media_type)
+
+    def read_whole(self) -> SmallFile:
+        """Return the file with all its bytes.
+
+        Raises
+        ------
+        FileChanged
+            They may be of another version.
+        """
+        body = os.pread(self._descriptor, self.version.size_bytes, 0)
+        if len(body) != self.version.size_bytes or not self.version.is_of(os.fstat(self._descriptor)):
+            raise FileChanged
+        return SmallFile(self.version, self.media_type, body)
+
+    def detach(self) -> int:
+        """Hand the descriptor over to the caller, who closes it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor >= 0:
+            os.close(self.detach())
+
+
+class SpanFile:
+    """The bytes of a span as a file that WSGI servers send, with sendfile(2) where they can.
+
+    They take the offset from the descriptor and never read past the span. A
+    file that ends before its span does raises TruncatedBody, so that the
+    connection ends and the short body is not taken for the whole.
+    """
+
+    def __init__(self, file: OpenFile, span: Span) -> None:
+        self._stop = span.stop
+        self._position = span.start
+        self._descriptor = file.detach()
+        os.lseek(self._descriptor, span.start, os.SEEK_SET)
+
+    def fileno(self) -> int:
+        """The descriptor, for sendfile(2)."""
+        return self._descriptor
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """Return the next bytes, at most `size_bytes` where that is not negative; none behind the span."""
+        left = self._stop - self._position
+        if left == 0:
+            return b""
+        data = os.read(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left)
+        if not data and size_bytes != 0:
+            raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
+        self._position += len(data)
+        return data
+
+    def seek(self, position: int) -> None:
+        """Move to `position` in the file; socket.sendfile tells in this way how far it came."""
+        self._position = os.lseek(self._descriptor, position, os.SEEK_SET)
+
+    def close(self) -> None:
+        """Close the file; raise TruncatedBody if the server met its end before the end of the span."""
+        if self._descriptor < 0:
+            return
+        os.close(self._descriptor)
+        self._descriptor = -1
+        # Servers close in a `finally`: an error under way means that the client has gone, which is no fault.
+        if self._position < self._stop and sys.exc_info()[0] is None:
+            raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")

@@ -1,0 +1,28 @@
+"""The headers that every answer carries."""
+
+from __future__ import annotations
+
+#: What the Kernel Data Relay sends, and what range requests and revalidation need besides.
+CROSS_ORIGIN = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, HEAD"),
+    (
+        "Access-Control-Allow-Headers",
+        "Content-Disposition, Content-Encoding, Content-Length, Content-Type, "
+        "Range, If-Range, If-None-Match, If-Modified-Since",
+    ),
+    (
+        "Access-Control-Expose-Headers",
+        "Content-Range, Content-Length, Accept-Ranges, ETag, Last-Modified",
+    ),
+)
+
+NO_SNIFFING = (("X-Content-Type-Options", "nosniff"),)
+
+#: Keep, but ask before each use; and keep from the caches that users share.
+REVALIDATE = (("Cache-Control", "private, no-cache"),)
+
+#: As Jupyter does for /files/: scripts run, but in an origin of their own, without the viewer's login.
+SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
+
+ALWAYS = CROSS_ORIGIN + NO_SNIFFING + REVALIDATE

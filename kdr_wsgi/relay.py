@@ -1,0 +1,98 @@
+"""The way of a request: a WSGI callable in front of the Flask application, which answers all that is no file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hub.errors import RegistryError
+from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
+from kdr_wsgi.catalog import Catalog, Publication
+from kdr_wsgi.errors import (
+    InternalError,
+    IsDirectory,
+    MethodNotAllowed,
+    NoSuchEntry,
+    RegistryUnavailable,
+    RelayError,
+)
+from kdr_wsgi.listing import answer_listing
+from kdr_wsgi.store import FileStore
+from kdr_wsgi.targets import ROUTE, Target, find_target
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_log = logging.getLogger(__name__)
+
+
+class FileRelay:
+    """Answers requests for registered files, and passes the others on.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    store : FileStore
+    mount : str
+        A path in front of `ROUTE` that requests may come with; decoded, without a slash at the end.
+    other : WSGI application
+        What answers the paths that name no registration.
+    """
+
+    def __init__(self, catalog: Catalog, store: FileStore, mount: str, other: WSGIApplication) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._mount = mount
+        self._other = other
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        if self._mount and environ["PATH_INFO"].startswith(self._mount + ROUTE):
+            environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._mount
+            environ["PATH_INFO"] = environ["PATH_INFO"][len(self._mount) :]
+        try:
+            target = find_target(environ)
+            if target is None:
+                return self._other(environ, start_response)
+            answer = self._answer(environ, target)
+        except RelayError as error:
+            answer = answer_error(environ, error)
+        except RegistryError as error:
+            _log.error("%s", error)
+            answer = answer_error(environ, RegistryUnavailable())
+        except Exception:
+            # The edge to the client: what nobody foresaw goes to the log, with its traceback.
+            _log.exception("failed on %s", environ.get("RAW_URI", environ["PATH_INFO"]))
+            answer = answer_error(environ, InternalError())
+        start_response(answer.status, answer.headers)
+        return answer.body
+
+    def _answer(self, environ: WSGIEnvironment, target: Target) -> Answer:
+        method = environ["REQUEST_METHOD"]
+        if method == "OPTIONS":
+            return answer_preflight()
+        if method not in ("GET", "HEAD"):
+            raise MethodNotAllowed
+        publication = self._catalog.find(target.key)
+        if target.entry is None:
+            if publication.registration.kind == "file":
+                raise NoSuchEntry
+            return answer_missing_slash(environ, target.key.encode())
+        try:
+            return self._answer_entry(environ, publication, target.entry)
+        except IsDirectory:
+            return self._answer_directory(environ, publication, target.entry)
+
+    def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
+        file = self._store.open(publication.registration, entry)
+        with file:
+            return answer_file(environ, publication, file)
+
+    def _answer_directory(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
+        if entry and not entry.endswith(b"/"):
+            return answer_missing_slash(environ, entry[entry.rfind(b"/") + 1 :])
+        try:
+            return self._answer_entry(environ, publication, entry + b"index.html")
+        except (NoSuchEntry, IsDirectory):
+            return answer_listing(publication, entry, with_body=environ["REQUEST_METHOD"] == "GET")

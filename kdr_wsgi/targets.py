@@ -1,0 +1,81 @@
+"""What a request's URL names: a key and an entry, from the target as it was sent."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
+
+from kdr_wsgi.errors import MalformedTarget, UnknownKey
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: The first segment below the base URL, in every deployment.
+ROUTE = "/wwtkdr/"
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Target(NamedTuple):
+    """A key and the entry below it; the entry is None where the URL ends with the key."""
+
+    key: str
+    entry: bytes | None
+
+
+def find_target(environ: WSGIEnvironment) -> Target | None:
+    """Return what the request names, or None if that is not for a registration to answer.
+
+    A key may hold an encoded slash, so the target is split before it is
+    decoded, where the server passes it on (``RAW_URI``, ``REQUEST_URI``).
+
+    Raises
+    ------
+    MalformedTarget
+        The path has an escape that is none (RFC 3986, 2.1) or holds NUL.
+    UnknownKey
+        The key is not UTF-8.
+    """
+    path: str = environ["PATH_INFO"]
+    if not path.startswith(ROUTE):
+        return None
+    sent: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if "%" in sent:
+        encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ, sent))
+        key_bytes, entry = unquote_to_bytes(encoded_key), unquote_to_bytes(encoded_entry)
+    else:
+        decoded_key, slash, decoded_entry = path[len(ROUTE) :].partition("/")
+        # PEP 3333: the characters of PATH_INFO stand for bytes.
+        key_bytes, entry = decoded_key.encode("latin-1"), decoded_entry.encode("latin-1")
+    if not key_bytes or key_bytes.startswith(b"_"):
+        return None
+    if b"\0" in key_bytes or b"\0" in entry:
+        raise MalformedTarget
+    try:
+        key = key_bytes.decode("utf-8")
+    except UnicodeDecodeError:
+        raise UnknownKey from None
+    return Target(key, entry if slash else None)
+
+
+def _split_encoded(path: str) -> tuple[str, str, str]:
+    """Return the key, the slash behind it and the entry of an encoded path below `ROUTE`."""
+    _, route, below = (*path.split("/", 2), "", "")[:3]
+    if _BAD_ESCAPE.search(path) or unquote_to_bytes(route) != ROUTE.strip("/").encode():
+        raise MalformedTarget
+    return below.partition("/")
+
+
+def _encoded_path(environ: WSGIEnvironment, sent: str) -> str:
+    """Return PATH_INFO as it was sent; `sent` may still have a scheme, a host, a query and the mount point."""
+    if not sent.startswith("/"):  # RFC 9112, 3.2.2: the absolute form
+        sent = "/" + sent.partition("://")[2].partition("/")[2]
+    encoded = sent.partition("?")[0].partition("#")[0]
+    mount_depth = environ.get("SCRIPT_NAME", "").count("/")
+    below_mount = "/" + encoded.split("/", mount_depth + 1)[-1]
+    for candidate in (encoded, below_mount):
+        if unquote_to_bytes(candidate) == environ["PATH_INFO"].encode("latin-1"):
+            return candidate
+    # A middleware has rewritten the path.
+    return quote(environ["PATH_INFO"].encode("latin-1"))

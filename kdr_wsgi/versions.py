@@ -1,0 +1,78 @@
+"""Which version of a file this is, and the entity tag that says so."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from typing import NamedTuple
+
+#: How long a file system may go on stamping changes with one and the same time. Linux does for a clock tick,
+#: 10 ms at the most (CONFIG_HZ=100), here doubled; file systems with whole seconds do for up to two (FAT).
+TICK_NS = 20_000_000
+COARSE_TICK_NS = 2_000_000_000
+
+
+class FileVersion(NamedTuple):
+    """What one stat says of a file.
+
+    Attributes
+    ----------
+    size_bytes, device, inode : int
+    modified_ns, changed_ns : int
+        mtime and ctime, nanoseconds since the epoch.
+    is_settled : bool
+        Whether each later change will show in these numbers.
+    """
+
+    size_bytes: int
+    device: int
+    inode: int
+    modified_ns: int
+    changed_ns: int
+    is_settled: bool
+
+    def make_etag(self) -> str:
+        """Return the strong entity tag (RFC 9110, 8.8.3), in its quotes.
+
+        The ctime, which no program can set, shows a rewrite that keeps size
+        and mtime. A version that is not settled gets a tag that never comes
+        again, since it might name two contents.
+        """
+        numbers = f"{self.inode:x}-{self.size_bytes:x}-{self.modified_ns:x}-{self.changed_ns:x}"
+        return f'"{numbers}"' if self.is_settled else f'"{numbers}-{secrets.token_hex(8)}"'
+
+    def last_modified(self, now_seconds: float) -> int:
+        """Last-Modified in seconds since the epoch, never later than now (RFC 9110, 8.8.2.1) nor before the epoch."""
+        return max(0, min(self.modified_ns // 1_000_000_000, int(now_seconds)))
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether `status` is of the same file in the same version."""
+        return (
+            status.st_ctime_ns == self.changed_ns
+            and status.st_ino == self.inode
+            and status.st_size == self.size_bytes
+            and status.st_mtime_ns == self.modified_ns
+            and status.st_dev == self.device
+        )
+
+
+def read_version(descriptor: int) -> FileVersion:
+    """Return the version of an open file, after waiting for the end of the clock tick in which it was changed."""
+    version = _version_of(os.fstat(descriptor))
+    if not version.is_settled and not _is_coarse(version.changed_ns):
+        time.sleep(TICK_NS / 1e9)
+        version = _version_of(os.fstat(descriptor))
+    return version
+
+
+def _version_of(status: os.stat_result) -> FileVersion:
+    changed_ns = status.st_ctime_ns
+    tick_ns = COARSE_TICK_NS if _is_coarse(changed_ns) else TICK_NS
+    # A time in the far future comes from another clock, of which nothing is known.
+    is_settled = abs(time.time_ns() - changed_ns) > tick_ns
+    return FileVersion(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, changed_ns, is_settled)
+
+
+def _is_coarse(time_ns: int) -> bool:
+    return time_ns % 1_000_000_000 == 0
