@@ -1,4 +1,4 @@
-"""How fast are tiles, revalidations and ranges, asked of the server directly?
+"""How fast are tiles, revalidations and ranges, asked of the server directly.
 
 One gunicorn worker on the first core, wrk on the last; every server takes its
 turn in every round, so that a noisy machine is noisy for all. Run it as
@@ -32,7 +32,7 @@ TILES = 1000
 TILE_BYTES = 20 * 1024
 BIG_BYTES = 1 << 30
 
-PEERS = '''
+PEERS = """
 from pathlib import Path
 import os
 from flask import Flask, send_from_directory
@@ -54,7 +54,7 @@ def missing(environ, start_response):
     start_response("404 Not Found", [("Content-Length", "0")])
     return []
 whitenoise = WhiteNoise(missing, root=ROOT, max_age=0)
-'''
+"""
 
 NGINX = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr error; worker_processes 1;
@@ -69,8 +69,13 @@ http {{
 """
 
 LUA = {
-    "tiles": 'request = function() return wrk.format("GET", wrk.path .. "tiles/" .. math.random(0, @TILES - 1) .. ".png") end',
-    "304s": 'wrk.headers["If-None-Match"] = @ETAG\nrequest = function() return wrk.format("GET", wrk.path .. "tiles/0.png") end',
+    "tiles": """request = function()
+  return wrk.format("GET", wrk.path .. "tiles/" .. math.random(0, @TILES - 1) .. ".png")
+end""",
+    "304s": """wrk.headers["If-None-Match"] = @ETAG
+request = function()
+  return wrk.format("GET", wrk.path .. "tiles/0.png")
+end""",
     "ranges": """request = function()
   local first = math.random(0, @BIG / 65536 - 1) * 65536
   wrk.headers["Range"] = "bytes=" .. string.format("%d-%d", first, first + 65535)

@@ -39,6 +39,7 @@ class PublishedURL(str):
     _registry: Registry
 
     def __new__(cls, url: str, key: str, registry: Registry) -> PublishedURL:
+        """Return `url` with what it knows beside its text."""
         published = super().__new__(cls, url)
         published.key = key
         published._registry = registry
@@ -94,7 +95,7 @@ class JupyterRelayHub:
 
     def __init__(
         self,
-        kernel: object | None = None,
+        kernel: object | None = None,  # noqa: ARG002  # pywwt's hub has it
         key_prefix: str = "pywwt_",
         *,
         registry: str | os.PathLike[str] | None = None,

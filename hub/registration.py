@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -68,9 +69,9 @@ class Registration:
         """The URL below the base URL; the name of a file may hold any byte."""
         return f"wwtkdr/{quote(self.key, safe='')}/{quote(self.name, safe='')}"
 
-    def is_expired(self, now: float) -> bool:
-        """Whether the registration has ended at `now` (seconds since the epoch)."""
-        return self.expires_at is not None and self.expires_at <= now
+    def is_expired(self) -> bool:
+        """Whether the registration has ended by now."""
+        return self.expires_at is not None and self.expires_at <= time.time()
 
 
 def check_visibility(visibility: str) -> Visibility:

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -173,6 +173,7 @@ class RegistryReader(Generic[Prepared]):
         with _explained(path):
             # Whichever thread drops the last reference closes it; only one uses it.
             self._connection = _connect(f"file:{quote(os.fsencode(path))}?mode=ro", check_same_thread=False)
+            self._cursor = self._connection.cursor()
 
     def find(self, key: str) -> Prepared | None:
         """Return what was prepared of the registration of `key`, as the registry stands now.
@@ -184,7 +185,7 @@ class RegistryReader(Generic[Prepared]):
         """
         try:
             # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
-            (data_version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            (data_version,) = self._cursor.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
                 _check_version(self._connection, self.path)
                 self._prepared.clear()
@@ -251,10 +252,8 @@ def _connect(target: str, *, check_same_thread: bool) -> sqlite3.Connection:
 
 def _make_private_file(path: Path) -> None:
     make_private_directories(path)
-    try:
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise RegistryError(str(path), "it is not a regular file")

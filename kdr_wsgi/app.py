@@ -70,6 +70,6 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         response.headers.extend(ALWAYS)
         return response
 
-    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings.mount, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings.base_url, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     app.extensions["kdr"] = catalog
     return app

@@ -11,7 +11,7 @@ from typing import TypeVar
 from kdr_wsgi.errors import IsDirectory, NoSuchEntry, NotReadable
 
 # O_PATH opens a directory that may be searched but not listed; elsewhere than on Linux that takes O_SEARCH.
-_SEARCH = getattr(os, "O_PATH", None) or getattr(os, "O_SEARCH", os.O_RDONLY)
+_SEARCH: int = getattr(os, "O_PATH", 0) or getattr(os, "O_SEARCH", os.O_RDONLY)
 _DIRECTORY_FLAGS = _SEARCH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Were a FIFO swapped in between, O_NONBLOCK would keep open() from waiting for its writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

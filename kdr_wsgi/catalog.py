@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +65,7 @@ class Catalog:
         if publication is None:
             raise UnknownKey
         registration = publication.registration
-        if registration.visibility not in self._readable or registration.is_expired(time.time()):
+        if registration.visibility not in self._readable or registration.is_expired():
             raise UnknownKey
         return publication
 
@@ -86,4 +85,3 @@ class Catalog:
         except AttributeError:
             reader = self._threads.reader = RegistryReader(self._path, Publication.prepare)
         return reader
-

@@ -6,15 +6,11 @@ from typing import ClassVar
 
 
 class RelayError(Exception):
-    """Base class; the sentence goes to the client, so it never holds a path of this machine."""
+    """Base class; its sentence and headers go to the client, so they never hold a path of this machine."""
 
     status: ClassVar[str]
     sentence: ClassVar[str]
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        """What the answer carries besides the headers of every answer."""
-        return ()
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -53,10 +49,7 @@ class MethodNotAllowed(RelayError):
 
     status = "405 Method Not Allowed"
     sentence = "Files are only read here: use GET or HEAD."
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Allow", "GET, HEAD, OPTIONS"),)
+    headers = (("Allow", "GET, HEAD, OPTIONS"),)
 
 
 class PreconditionFailed(RelayError):
@@ -73,10 +66,7 @@ class RangeNotSatisfiable(RelayError):
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Content-Range", f"bytes */{self.size_bytes}"),)
+        self.headers = (("Content-Range", f"bytes */{size_bytes}"),)
 
     def __str__(self) -> str:
         return f"None of the ranges lies within the file's {self.size_bytes} bytes."
@@ -94,10 +84,7 @@ class FileBeingChanged(RelayError):
 
     status = "503 Service Unavailable"
     sentence = "The file is being changed; try again in a moment."
-
-    @property
-    def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("Retry-After", "1"),)
+    headers = (("Retry-After", "1"),)
 
 
 class RegistryUnavailable(RelayError):

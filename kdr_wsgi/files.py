@@ -8,6 +8,7 @@ import sys
 import time
 from email.utils import formatdate
 from types import TracebackType
+from typing import Union
 
 from kdr_wsgi.errors import FileChanged, TruncatedBody
 from kdr_wsgi.media_types import MediaType
@@ -15,7 +16,7 @@ from kdr_wsgi.ranges import Span
 from kdr_wsgi.versions import FileVersion, read_version
 
 
-class File:
+class _File:
     """One version of a file, and what its headers say; a context manager that closes what is open.
 
     Attributes
@@ -55,7 +56,7 @@ class File:
         pass
 
 
-class SmallFile(File):
+class SmallFile(_File):
     """A file in memory, all its bytes of the one version."""
 
     __slots__ = ("_body",)
@@ -69,7 +70,7 @@ class SmallFile(File):
         return self._body[span.start : span.stop]
 
 
-class OpenFile(File):
+class OpenFile(_File):
     """A regular file that is open for reading."""
 
     __slots__ = ("_descriptor",)
@@ -103,6 +104,9 @@ class OpenFile(File):
             os.close(self.detach())
 
 
+File = Union[SmallFile, OpenFile]
+
+
 class SpanFile:
     """The bytes of a span as a file that WSGI servers send, with sendfile(2) where they can.
 
@@ -118,7 +122,7 @@ class SpanFile:
         os.lseek(self._descriptor, span.start, os.SEEK_SET)
 
     def fileno(self) -> int:
-        """The descriptor, for sendfile(2)."""
+        """Return the descriptor, for sendfile(2)."""
         return self._descriptor
 
     def read(self, size_bytes: int = -1) -> bytes:

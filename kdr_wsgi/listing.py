@@ -50,9 +50,7 @@ def answer_listing(publication: Publication, entry: bytes, *, with_body: bool) -
     finally:
         os.close(descriptor)
     path = entry.strip(b"/").decode("utf-8", "replace")
-    page = _TEMPLATE.render(
-        title=f"/{path}", is_root=not path, rows=rows, left_out=len(names) - len(shown)
-    ).encode()
+    page = _TEMPLATE.render(title=f"/{path}", is_root=not path, rows=rows, left_out=len(names) - len(shown)).encode()
     headers = [
         *publication.headers,
         _POLICY,

@@ -33,8 +33,8 @@ def evaluate(environ: Mapping[str, Any], etag: str, modified_seconds: int) -> Ve
     if if_match is not None:  # 13.1.1: the strong comparison
         if not (if_match.strip() == "*" or parse_etags(if_match).is_strong(etag[1:-1])):
             return Verdict.FAILED
-    else:  # 13.1.4
-        unmodified_since = _parse_seconds(environ.get("HTTP_IF_UNMODIFIED_SINCE"))
+    elif "HTTP_IF_UNMODIFIED_SINCE" in environ:  # 13.1.4
+        unmodified_since = _parse_seconds(environ["HTTP_IF_UNMODIFIED_SINCE"])
         if unmodified_since is not None and modified_seconds > unmodified_since:
             return Verdict.FAILED
 
@@ -44,8 +44,8 @@ def evaluate(environ: Mapping[str, Any], etag: str, modified_seconds: int) -> Ve
             return Verdict.NOT_MODIFIED
         if parse_etags(if_none_match).contains_weak(etag[1:-1]):
             return Verdict.NOT_MODIFIED
-    else:  # 13.1.3
-        modified_since = _parse_seconds(environ.get("HTTP_IF_MODIFIED_SINCE"))
+    elif "HTTP_IF_MODIFIED_SINCE" in environ:  # 13.1.3
+        modified_since = _parse_seconds(environ["HTTP_IF_MODIFIED_SINCE"])
         if modified_since is not None and modified_seconds <= modified_since:
             return Verdict.NOT_MODIFIED
 
@@ -63,7 +63,7 @@ def is_range_current(if_range: str, etag: str, modified_seconds: int, now_second
     return _parse_seconds(if_range) == modified_seconds and modified_seconds + 1 <= now_seconds
 
 
-def _parse_seconds(http_date: str | None) -> int | None:
-    """Return an HTTP-date as seconds since the epoch; None where there is none or it is not valid."""
+def _parse_seconds(http_date: str) -> int | None:
+    """Return an HTTP-date as seconds since the epoch; None where it is not valid."""
     date = parse_date(http_date)
     return None if date is None else int(date.timestamp())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _RANGE_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 
@@ -12,8 +12,7 @@ _RANGE_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 _BEYOND_ANY_FILE = 10**18
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The bytes from `start` up to, but not with, `stop`."""
 
     start: int
@@ -25,7 +24,7 @@ class Span:
         return self.stop - self.start
 
     def content_range(self, size_bytes: int) -> str:
-        """The Content-Range of this part of a file of `size_bytes` (14.4)."""
+        """Return the Content-Range of this part of a file of `size_bytes` (14.4)."""
         return f"bytes {self.start}-{self.stop - 1}/{size_bytes}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from hub.errors import RegistryError
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
@@ -34,16 +35,17 @@ class FileRelay:
     ----------
     catalog : Catalog
     store : FileStore
-    mount : str
-        A path in front of `ROUTE` that requests may come with; decoded, without a slash at the end.
+    base_url : str
+        What may stand in front of `ROUTE` in a request's path.
     other : WSGI application
         What answers the paths that name no registration.
     """
 
-    def __init__(self, catalog: Catalog, store: FileStore, mount: str, other: WSGIApplication) -> None:
+    def __init__(self, catalog: Catalog, store: FileStore, base_url: str, other: WSGIApplication) -> None:
         self._catalog = catalog
         self._store = store
-        self._mount = mount
+        # As PATH_INFO has it (PEP 3333).
+        self._mount = unquote_to_bytes(base_url).decode("latin-1").rstrip("/")
         self._other = other
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,8 +63,7 @@ class FileRelay:
         except RegistryError as error:
             _log.error("%s", error)
             answer = answer_error(environ, RegistryUnavailable())
-        except Exception:
-            # The edge to the client: what nobody foresaw goes to the log, with its traceback.
+        except Exception:  # noqa: BLE001  # The edge to the client: what nobody foresaw goes to the log, whole.
             _log.exception("failed on %s", environ.get("RAW_URI", environ["PATH_INFO"]))
             answer = answer_error(environ, InternalError())
         start_response(answer.status, answer.headers)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 from hub.settings import find_registry_path, normalise_base_url
 
@@ -24,7 +23,9 @@ class Setting:
 
 SETTINGS = (
     Setting("KDR_REGISTRY", "path of the registry; default: kdr/registry.sqlite below Jupyter's runtime directory"),
-    Setting("KDR_BASE_URL", "URL path below which requests may arrive, besides '/'; default: JUPYTERHUB_SERVICE_PREFIX"),
+    Setting(
+        "KDR_BASE_URL", "URL path below which requests may arrive, besides '/'; default: JUPYTERHUB_SERVICE_PREFIX"
+    ),
     Setting("KDR_AS_OWNER", "1: whoever can connect reads as the owner, 'private' registrations too; default: 0"),
 )
 
@@ -44,13 +45,13 @@ class Settings:
     Attributes
     ----------
     registry : Path
-    mount : str
-        The base URL without its last slash, decoded as PATH_INFO is (PEP 3333).
+    base_url : str
+        It begins and ends with a slash.
     as_owner : bool
     """
 
     registry: Path
-    mount: str
+    base_url: str
     as_owner: bool
 
 
@@ -74,7 +75,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
     base_url = normalise_base_url(values.get("KDR_BASE_URL") or values.get("JUPYTERHUB_SERVICE_PREFIX") or "/")
     return Settings(
         registry=find_registry_path(values.get("KDR_REGISTRY") or None),
-        mount=unquote_to_bytes(base_url).decode("latin-1").rstrip("/"),
+        base_url=base_url,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
     )
 

@@ -1,0 +1,102 @@
+// Shows a tile pyramid that toasty made: pyramid.html?tiles=URL of its folder, relative to this page.
+//
+// What the page is doing stands in data-state of the html element: "loading",
+// "ready" (all tiles of the view are drawn) or "failed".
+
+const TILE_PIXELS = 256;
+
+const root = document.documentElement;
+const status = document.getElementById("status");
+
+function say(state, sentence) {
+  root.dataset.state = state;
+  status.textContent = sentence;
+}
+
+function findFolder() {
+  const given = new URLSearchParams(location.search).get("tiles");
+  if (given === null) {
+    throw new Error("Name the pyramid's folder in this page's address: pyramid.html?tiles=URL");
+  }
+  const folder = new URL(given.endsWith("/") ? given : `${given}/`, location.href);
+  if (folder.origin !== location.origin) {
+    throw new Error("The pyramid must come from the same server as this page.");
+  }
+  return folder;
+}
+
+async function readDescription(folder) {
+  const answer = await fetch(new URL("index_rel.wtml", folder));
+  if (!answer.ok) {
+    throw new Error(`The folder has no index_rel.wtml that can be read (status ${answer.status}).`);
+  }
+  const wtml = new DOMParser().parseFromString(await answer.text(), "application/xml");
+  const image = wtml.querySelector("ImageSet");
+  if (image === null) {
+    throw new Error("The folder's index_rel.wtml describes no image.");
+  }
+  return {
+    name: image.getAttribute("Name") || "Tile pyramid",
+    levels: Number(image.getAttribute("TileLevels")),
+    pattern: image.getAttribute("Url"),
+  };
+}
+
+// In WWT's patterns, {1} is the level, {2} the column and {3} the row.
+function tileUrl(folder, pattern, level, x, y) {
+  const path = pattern.replaceAll("{1}", level).replaceAll("{2}", x).replaceAll("{3}", y);
+  return new URL(path, folder).href;
+}
+
+function show(folder, { name, levels, pattern }) {
+  document.title = name;
+  document.getElementById("name").textContent = name;
+  const side = TILE_PIXELS * 2 ** levels;
+  const viewer = OpenSeadragon({
+    element: document.getElementById("viewer"),
+    prefixUrl: "openseadragon/images/",
+    drawer: "canvas",
+    loadTilesWithAjax: true,
+    maxZoomPixelRatio: 4,
+    tileSources: {
+      width: side,
+      height: side,
+      tileSize: TILE_PIXELS,
+      minLevel: 0,
+      maxLevel: levels,
+      getTileUrl: (level, x, y) => tileUrl(folder, pattern, level, x, y),
+    },
+  });
+
+  let shown = 0;
+  let failed = 0;
+  const report = () => {
+    if (failed > 0) {
+      say("failed", `${failed} of ${shown + failed} tiles could not be read.`);
+    } else {
+      say(viewer.world.getItemAt(0)?.getFullyLoaded() ? "ready" : "loading", `${shown} tiles`);
+    }
+  };
+  viewer.addHandler("tile-loaded", () => {
+    shown += 1;
+    report();
+  });
+  viewer.addHandler("tile-load-failed", ({ tileRequest }) => {
+    // A pyramid has no tiles where it has no data.
+    if (tileRequest?.status !== 404) {
+      failed += 1;
+      report();
+    }
+  });
+  viewer.addHandler("open", () => {
+    viewer.world.getItemAt(0).addHandler("fully-loaded-change", report);
+  });
+}
+
+say("loading", "Reading the description of the pyramid …");
+try {
+  const folder = findFolder();
+  show(folder, await readDescription(folder));
+} catch (error) {
+  say("failed", error.message);
+}

@@ -1,0 +1,273 @@
+"""The command `kdr`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hub import HubError, JupyterRelayHub, __version__
+from hub.registration import VISIBILITIES, Registration
+from hub.registry import Registry
+from hub.settings import find_base_url, find_registry_path
+from kdr_wsgi.settings import SettingError
+
+DEFAULT_BIND = "127.0.0.1:8000"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 told why not on stderr, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (HubError, SettingError, CommandError) as error:
+        print(f"kdr: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `kdr list | head`: nobody reads on. What is left in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked; one sentence says why."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kdr", description="Publish files of this machine to a browser, by byte ranges, through Jupyter or alone."
+    )
+    parser.add_argument("--version", action="version", version=f"kdr {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--registry",
+        metavar="PATH",
+        help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory)",
+    )
+
+    serve = commands.add_parser(
+        "serve",
+        parents=[common],
+        help="run the relay server in the foreground",
+        description="Serve what is registered. Whoever connects reads what is public, and nothing else.",
+        epilog="example: kdr serve --bind 127.0.0.1:0 --publish tiles/",
+    )
+    serve.add_argument(
+        "--bind",
+        metavar="HOST:PORT|unix:PATH",
+        default=DEFAULT_BIND,
+        help=f"default: {DEFAULT_BIND}; port 0: a free one",
+    )
+    serve.add_argument("--workers", metavar="N", type=_positive_int, default=2, help="processes (default: 2)")
+    serve.add_argument(
+        "--publish", metavar="PATH", nargs="+", default=[], help="publish these, visible to all; they stay registered"
+    )
+    serve.add_argument(
+        "--as-owner", action="store_true", help="let whoever connects read as you do, private registrations too"
+    )
+    serve.set_defaults(run=_serve)
+
+    publish = commands.add_parser(
+        "publish",
+        parents=[common],
+        help="register a file or a directory and print its partial URL",
+        epilog="example: kdr publish cube.fits --visibility public --ttl 3600",
+    )
+    publish.add_argument("path", metavar="PATH")
+    publish.add_argument("--key", metavar="K", help="the key in the URL (default: a hash of the path)")
+    publish.add_argument(
+        "--extension", metavar="E", default="", help="appended to a file's name in the URL, as '.fits'"
+    )
+    publish.add_argument(
+        "--visibility", choices=VISIBILITIES, default="private", help="who may read (default: private)"
+    )
+    publish.add_argument("--ttl", metavar="S", type=float, help="seconds until it ends by itself")
+    publish.set_defaults(run=_publish)
+
+    listing = commands.add_parser("list", parents=[common], help="show what is registered")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    listing.set_defaults(run=_list)
+
+    revoke = commands.add_parser("revoke", parents=[common], help="end a registration")
+    revoke.add_argument("key", metavar="KEY", help="as kdr list shows it")
+    revoke.set_defaults(run=_revoke)
+
+    gc = commands.add_parser("gc", parents=[common], help="remove the registrations that have expired")
+    gc.add_argument("--missing", action="store_true", help="those too whose file or directory does not exist any more")
+    gc.set_defaults(run=_gc)
+
+    doctor = commands.add_parser("doctor", parents=[common], help="look for what is wrong, and say what to do")
+    doctor.set_defaults(run=_doctor)
+
+    demo = commands.add_parser(
+        "demo", parents=[common], help="tile an image, publish it, serve it, and show a page to look at it"
+    )
+    demo.add_argument("--bind", metavar="HOST:PORT", default="127.0.0.1:0", help="default: a free port of this machine")
+    demo.add_argument("--check", action="store_true", help="read some tiles through the server instead of waiting")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from kdr_wsgi import serving
+    from kdr_wsgi.running import announced
+    from kdr_wsgi.settings import read_settings
+
+    config = {"KDR_REGISTRY": str(_registry_path(options))}
+    if options.as_owner:
+        config["KDR_AS_OWNER"] = "1"
+    settings = read_settings(config)
+    hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
+    published = [_register(hub, path, visibility="public") for path in options.publish]
+    hub.registry.close()
+    try:
+        listener = serving.listen(options.bind)
+    except serving.BindError as error:
+        raise CommandError(str(error)) from error
+    url = serving.url_of(listener)
+    if options.as_owner and not url.startswith("unix:"):
+        whoever = "every user of this machine" if serving.is_loopback(listener) else "whoever reaches this machine"
+        print(f"kdr: warning: {whoever} can read your private registrations at {url}", file=sys.stderr)
+
+    def tell() -> None:
+        print(f"listening on {url}", flush=True)
+        for path in published:
+            print(path if url.startswith("unix:") else url + path, flush=True)
+
+    settings.registry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with announced(settings.registry, url):
+        serving.run(listener, config, options.workers, tell)
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    hub = JupyterRelayHub(key_prefix="", registry=_registry_path(options), base_url=find_base_url())
+    print(
+        _register(
+            hub,
+            options.path,
+            key=options.key,
+            extension=options.extension,
+            visibility=options.visibility,
+            ttl=options.ttl,
+        )
+    )
+    return 0
+
+
+def _register(
+    hub: JupyterRelayHub,
+    path: str,
+    *,
+    visibility: str,
+    key: str | None = None,
+    extension: str = "",
+    ttl: float | None = None,
+) -> str:
+    if not os.path.isdir(path):
+        return hub.serve_file(path, extension, key, visibility=visibility, ttl=ttl)
+    if extension:
+        raise CommandError(f"--extension is for files, and {path!r} is a directory")
+    return hub.serve_tree(path, key, visibility=visibility, ttl=ttl)
+
+
+def _list(options: argparse.Namespace) -> int:
+    registrations = _open_registry(options).registrations()
+    if options.json:
+        print(json.dumps([_to_json(registration) for registration in registrations], indent=1))
+        return 0
+    for registration in registrations:
+        ends = _describe_end(registration)
+        root = _printable(os.fsdecode(registration.root))
+        print(f"{_printable(registration.key)}  {registration.kind}  {registration.visibility}  {ends}  {root}")
+    if not registrations:
+        print("nothing is registered; publish something with: kdr publish PATH", file=sys.stderr)
+    return 0
+
+
+def _revoke(options: argparse.Namespace) -> int:
+    if not _open_registry(options).revoke(options.key):
+        raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
+    return 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    registry = _open_registry(options)
+    removed = registry.remove_expired(time.time())
+    if options.missing:
+        for registration in registry.registrations():
+            if not os.path.lexists(registration.root) and registry.revoke(registration.key):
+                removed.append(registration)
+    for registration in removed:
+        print(f"removed {_printable(registration.key)}  {_printable(os.fsdecode(registration.root))}")
+    print(f"{len(removed)} removed")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from kdr_wsgi.doctor import examine
+
+    findings = list(examine(_registry_path(options)))
+    for finding in findings:
+        print(f"{finding.level:5} {_printable(finding.sentence)}")
+    return 1 if any(finding.level == "bad" for finding in findings) else 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from kdr_wsgi.demo import DemoError, run_demo
+
+    try:
+        run_demo(_registry_path(options), options.bind, check=options.check)
+    except DemoError as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def _registry_path(options: argparse.Namespace) -> Path:
+    return find_registry_path(options.registry)
+
+
+def _open_registry(options: argparse.Namespace) -> Registry:
+    return Registry(_registry_path(options))
+
+
+def _to_json(registration: Registration) -> dict[str, object]:
+    return {
+        "key": registration.key,
+        "kind": registration.kind,
+        "path": os.fsdecode(registration.root),
+        "partial_url": find_base_url() + registration.partial_url,
+        "visibility": registration.visibility,
+        "trusted": registration.trusted,
+        "headers": dict(registration.headers),
+        "claimed_at": registration.claimed_at,
+        "expires_at": registration.expires_at,
+    }
+
+
+def _describe_end(registration: Registration) -> str:
+    if registration.expires_at is None:
+        return "for ever"
+    if registration.is_expired():
+        return "expired"
+    return f"{registration.expires_at - time.time():.0f} s left"
+
+
+def _printable(text: str) -> str:
+    """Return `text` with what a terminal might act on, or cannot show, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _positive_int(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
