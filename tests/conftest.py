@@ -1,0 +1,162 @@
+"""A registry of its own for each test, and real servers that read one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hub import JupyterRelayHub
+
+#: Machines that are meant to have all that a test can need, as CI's, turn a skip for want of it into a failure.
+REQUIRED = frozenset(filter(None, os.environ.get("KDR_TEST_REQUIRE", "").split(",")))
+
+
+def need(name: str, *, is_there: bool, remedy: str) -> None:
+    """Skip the test for want of `name`, saying so; fail it where that must not happen."""
+    if is_there:
+        return
+    if name in REQUIRED:
+        pytest.fail(f"{name} is required here: {remedy}")
+    pytest.skip(f"needs {name}: {remedy}")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let no test see the user's registry or servers."""
+    for name in [*os.environ]:
+        if name.startswith(("KDR_REGISTRY", "KDR_BASE", "KDR_AS", "JUPYTER", "JPY_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def registry_path(tmp_path: Path) -> Path:
+    return tmp_path / "kdr" / "registry.sqlite"
+
+
+@pytest.fixture
+def hub(registry_path: Path) -> Iterator[JupyterRelayHub]:
+    made = JupyterRelayHub(registry=registry_path, base_url="/", key_prefix="")
+    yield made
+    made.registry.close()
+
+
+@dataclass
+class LiveServer:
+    """A gunicorn that runs, and a hub that publishes to it."""
+
+    address: tuple[str, int]
+    process: subprocess.Popen[bytes]
+    hub: JupyterRelayHub
+    folder: Path
+
+    @property
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, "the server has ended"
+        assert time.monotonic() < deadline, "the server does not listen"
+        time.sleep(0.02)
+
+
+@contextmanager
+def live_server(
+    folder: Path,
+    worker_class: str = "gthread",
+    *,
+    workers: int = 1,
+    environment: dict[str, str] | None = None,
+    wrapper: list[str] | None = None,
+) -> Iterator[LiveServer]:
+    """Run gunicorn with `create_app` as an administrator would, without the command `kdr`."""
+    registry = folder / "registry" / "registry.sqlite"
+    port = free_port()
+    command = [
+        *(wrapper or []),
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "--no-control-socket",
+        "--log-level",
+        "warning",
+        "-k",
+        worker_class,
+        "--threads",
+        "4",
+        "-w",
+        str(workers),
+        "--keep-alive",
+        "30",
+        "-b",
+        f"127.0.0.1:{port}",
+        "kdr_wsgi:create_app()",
+    ]
+    process = subprocess.Popen(command, env={**os.environ, "KDR_REGISTRY": str(registry), **(environment or {})})
+    hub = JupyterRelayHub(registry=registry, base_url="/", key_prefix="")
+    try:
+        wait_for_port(port, process)
+        yield LiveServer(("127.0.0.1", port), process, hub, folder)
+    finally:
+        hub.registry.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="session", params=["gthread", "sync"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server for all tests that only read; once with each worker class."""
+    with live_server(tmp_path_factory.mktemp(request.param), request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., LiveServer]]:
+    """Start a server of its own for one test."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(live_server(tmp_path_factory.mktemp("server"), **options))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """An empty folder to publish."""
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    return folder
+
+
+def make_settled(path: Path) -> None:
+    """Wait until a later change of `path` shows in its times, as it does for any file but those of this moment."""
+    time.sleep(max(0.0, 0.05 - (time.time() - path.stat().st_ctime)))
+
+
+def unprivileged() -> list[str]:
+    """Return a command that takes root's power to read everything from the command behind it."""
+    if os.geteuid() != 0:
+        return []
+    need("setpriv", is_there=shutil.which("setpriv") is not None, remedy="apt-get install util-linux")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
