@@ -10,6 +10,7 @@ from hub.errors import (
     NotATree,
     RegistryError,
     RegistryTooNew,
+    UnusablePath,
 )
 from hub.version import VERSION as __version__
 
@@ -24,6 +25,7 @@ __all__ = [
     "PublishedURL",
     "RegistryError",
     "RegistryTooNew",
+    "UnusablePath",
     "__version__",
     "get_relay_hub",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Union
 
-from hub.errors import InvalidKey, InvalidOption, MissingPath, NotAFile, NotATree
+from hub.errors import InvalidKey, InvalidOption, MissingPath, NotAFile, NotATree, UnusablePath
 from hub.keys import check_key, path_key
 from hub.registration import Kind, Registration, check_headers, check_ttl, check_visibility
 from hub.registry import Registry
@@ -258,7 +258,12 @@ _relay_hub_lock = threading.Lock()
 def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:
     """Return what `path` names now, without links, and its status."""
     try:
-        root = os.path.realpath(os.fsencode(path), strict=True)
+        # An empty path would be the current directory, which nobody has named.
+        root = os.path.realpath(os.fsencode(path) or b"\0", strict=True)
         return root, os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingPath(os.fsdecode(path)) from None
+    except OSError as error:
+        raise UnusablePath(os.fsdecode(path), os.strerror(error.errno or 0)) from error
+    except ValueError:
+        raise UnusablePath(os.fsdecode(path), "it is empty or holds a NUL character") from None

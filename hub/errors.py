@@ -15,6 +15,15 @@ class MissingPath(HubError, FileNotFoundError):
         super().__init__(f"cannot serve {path!r}: no such file or directory")
 
 
+class UnusablePath(HubError, OSError):
+    """The path that was to be served cannot be followed to its end."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot serve {path!r}: {reason}")
+
+
 class NotAFile(HubError, ValueError):
     """`serve_file` was given something else than a regular file."""
 

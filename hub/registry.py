@@ -48,8 +48,8 @@ _COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, cla
 class Registry:
     """The registry as a kernel and the command line use it: to read and to write.
 
-    One connection serves the process, opened at the first use; threads take
-    turns. After a fork the child opens its own.
+    One connection serves all threads of the process, in turn; it is opened at
+    the first use, and a forked child opens its own.
 
     Parameters
     ----------
@@ -59,7 +59,6 @@ class Registry:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         _registries.add(self)
 
@@ -124,14 +123,14 @@ class Registry:
 
     def close(self) -> None:
         """Close the connection; the next use opens one again."""
-        with self._lock:
+        with _using_sqlite:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _explained(self.path):
+        with _using_sqlite, _explained(self.path):
             if self._connection is None:
                 self._connection = _open_for_writing(self.path)
             yield self._connection
@@ -146,7 +145,6 @@ class Registry:
         if self._connection is not None:
             _inherited_connections.append(self._connection)
             self._connection = None
-        self._lock = threading.RLock()
 
 
 Prepared = TypeVar("Prepared")
@@ -213,17 +211,23 @@ class RegistryReader(Generic[Prepared]):
             self._connection.close()
 
 
+#: Held by the thread that uses a `Registry`, and during a fork: SQLite has locks of the whole process, and a child
+#: that inherited one of them taken would wait for ever.
+_using_sqlite = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 _inherited_connections: list[sqlite3.Connection] = []
 
 
-def _forget_connections() -> None:
+def _start_in_child() -> None:
     for registry in _registries:
         registry._forget_connection()
+    _using_sqlite.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_connections)
+    os.register_at_fork(
+        before=_using_sqlite.acquire, after_in_parent=_using_sqlite.release, after_in_child=_start_in_child
+    )
 
 
 def _open_for_writing(path: Path) -> sqlite3.Connection:

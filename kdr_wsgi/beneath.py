@@ -98,8 +98,8 @@ def _open_where_named(path: bytes) -> int | None:
     try:
         if os.readlink(b"/proc/self/fd/%d" % descriptor) == path:
             return descriptor
-    except FileNotFoundError:
-        pass  # Not Linux, or /proc is not mounted.
+    except OSError:
+        pass  # Not Linux, or there is no /proc to be read: the walk does without.
     os.close(descriptor)
     return None
 
@@ -120,8 +120,13 @@ def _follow(root: bytes, names: list[bytes], walk: Callable[[bytes, list[bytes]]
 
 def _resolve(root: bytes, names: list[bytes]) -> list[bytes]:
     """Return the names that lead from `root` to where the links among `names` point, if that is beneath."""
-    real_root = os.path.realpath(root)
-    real = os.path.realpath(join_names(real_root, names))
+    try:
+        real_root = os.path.realpath(root)
+        real = os.path.realpath(join_names(real_root, names))
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # From readlink(2): it has ceased to be a link just now.
+            raise NoSuchEntry from None
+        raise
     inside = real_root.rstrip(b"/") + b"/"
     if real != real_root and not real.startswith(inside):
         raise NoSuchEntry

@@ -15,8 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hub import JupyterRelayHub
+
+# Speed is shown by the benchmarks; a test that fails on a busy machine teaches nothing.
+settings.register_profile("kdr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kdr")
 
 #: Machines that are meant to have all that a test can need, as CI's, turn a skip for want of it into a failure.
 REQUIRED = frozenset(filter(None, os.environ.get("KDR_TEST_REQUIRE", "").split(",")))

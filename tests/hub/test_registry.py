@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from hub import registry as registry_module
+from hub.errors import RegistryError, RegistryTooNew
+from hub.registration import VISIBILITIES, Registration
+from hub.registry import SCHEMA_VERSION, Registry, RegistryReader
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def a_tree(key: str = "k", **options: object) -> Registration:
+    return Registration(key, "tree", b"/data/\xff", **options)  # type: ignore[arg-type]
+
+
+def test_what_is_claimed_is_found_as_it_was(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    registration = Registration(
+        "schlüssel/ü", "file", b"/data/m\xfcll", b"m\xfcll.fits", "users", True, (("A", "b"), ("C", "d")), 5.5, 1.5
+    )
+    registry.claim(registration)
+    assert registry.find("schlüssel/ü") == registration
+    assert registry.registrations() == [registration]
+    assert registry.find("other") is None
+    registry.close()
+    assert registry.find("schlüssel/ü") == registration
+    registry.close()
+
+
+def test_the_file_is_for_the_user_alone(registry_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        registry = Registry(registry_path)
+        registry.claim(a_tree())
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(registry_path.parent.stat().st_mode) == 0o700
+    for path in registry_path.parent.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    registry.close()
+
+
+def test_a_version_1_file_is_migrated_with_all_that_it_holds(registry_path: Path) -> None:
+    registry_path.parent.mkdir(mode=0o700)
+    shutil.copyfile(DATA / "registry-v1.sqlite", registry_path)
+    registry_path.chmod(0o600)
+    registry = Registry(registry_path)
+    tiles, file = registry.registrations()[::-1]
+    assert tiles == Registration(
+        "pywwt_tiles", "tree", b"/data/tiles", visibility="users", headers=(("Content-Language", "de"),)
+    )
+    assert file == Registration(
+        "pywwt_naïve/key", "file", b"/data/m\xfcll.fits", b"m\xfcll.fits", trusted=True, expires_at=4102444800.0
+    )
+    registry.claim(a_tree(claimed_at=1.0))
+    assert registry.find("k") == a_tree(claimed_at=1.0)
+    registry.close()
+    with sqlite3.connect(registry_path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(registry_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Registry(registry_path).claim(a_tree())
+    broken = (*registry_module.MIGRATIONS, ("CREATE TABLE more (x)", "NO SUCH STATEMENT"))
+    monkeypatch.setattr(registry_module, "MIGRATIONS", broken)
+    monkeypatch.setattr(registry_module, "SCHEMA_VERSION", len(broken))
+    with pytest.raises(RegistryError, match="syntax error"):
+        Registry(registry_path).registrations()
+    monkeypatch.undo()
+    registry = Registry(registry_path)
+    assert registry.find("k") == a_tree()
+    registry.close()
+
+
+def test_a_newer_file_is_refused_and_not_touched(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    registry.claim(a_tree())
+    reader = RegistryReader(registry_path, lambda found: found)
+    assert reader.find("k") == a_tree()
+    with sqlite3.connect(registry_path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    for use in (lambda: Registry(registry_path).claim(a_tree("other")), lambda: reader.find("k")):
+        with pytest.raises(RegistryTooNew, match=r"version 99 and this installation knows up to \d; upgrade"):
+            use()
+    reader.close()
+    registry.close()
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_the_journal_is_what_the_file_system_can_do(
+    registry_path: Path, monkeypatch: pytest.MonkeyPatch, shares: bool
+) -> None:
+    monkeypatch.setattr(registry_module, "shares_memory", lambda directory: not shares)
+    registry = Registry(registry_path)
+    registry.claim(a_tree())
+    registry.close()
+    monkeypatch.undo()
+    monkeypatch.setattr(registry_module, "shares_memory", lambda directory: shares)
+    registry = Registry(registry_path)
+    assert registry.journal_mode() == ("wal" if shares else "delete")
+    reader = RegistryReader(registry_path, lambda found: found)
+    assert reader.find("k") == a_tree()
+    registry.claim(a_tree("new"))
+    assert reader.find("new") == a_tree("new")
+    reader.close()
+    registry.close()
+
+
+def test_a_reader_prepares_once_per_change(registry_path: Path) -> None:
+    prepared = []
+    registry = Registry(registry_path)
+    registry.claim(a_tree())
+    reader = RegistryReader(registry_path, lambda found: prepared.append(found) or found)  # type: ignore[func-returns-value]
+    for _ in range(3):
+        assert reader.find("k") == a_tree()
+    assert len(prepared) == 1
+    registry.claim(a_tree(trusted=True))
+    assert reader.find("k") == a_tree(trusted=True)
+    assert len(prepared) == 2
+    registry.revoke("k")
+    assert reader.find("k") is None
+    reader.close()
+    registry.close()
+
+
+def test_a_reader_keeps_no_more_than_its_capacity(registry_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RegistryReader, "CAPACITY", 10)
+    registry = Registry(registry_path)
+    for number in range(25):
+        registry.claim(a_tree(f"k{number}"))
+    reader = RegistryReader(registry_path, lambda found: found)
+    for number in range(25):
+        assert reader.find(f"k{number}") == a_tree(f"k{number}")
+        assert len(reader._prepared) <= 10
+    reader.close()
+    registry.close()
+
+
+def test_expired_registrations_are_removed_and_no_others(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    now = time.time()
+    for key, end in (("past", now - 1), ("future", now + 100), ("never", None)):
+        registry.claim(a_tree(key, expires_at=end))
+    assert [registration.key for registration in registry.remove_expired(now)] == ["past"]
+    assert [registration.key for registration in registry.registrations()] == ["future", "never"]
+    registry.close()
+
+
+def claim_many(path: Path, prefix: str, count: int) -> None:
+    registry = Registry(path)
+    for number in range(count):
+        registry.claim(a_tree(f"{prefix}{number}"))
+    registry.close()
+
+
+def test_two_processes_that_claim_10_000_keys_each_lose_none(registry_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=claim_many, args=(registry_path, prefix, 10_000)) for prefix in "ab"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    registry = Registry(registry_path)
+    keys = {registration.key for registration in registry.registrations()}
+    assert keys == {f"{prefix}{number}" for prefix in "ab" for number in range(10_000)}
+    registry.close()
+
+
+def test_many_processes_may_make_the_registry_at_once(registry_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(6) as pool:
+        pool.starmap(claim_many, [(registry_path, f"{number}-", 5) for number in range(12)], chunksize=1)
+    registry = Registry(registry_path)
+    assert len(registry.registrations()) == 60
+    registry.close()
+
+
+def test_a_forked_child_has_a_connection_of_its_own(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    stop = threading.Event()
+
+    def claim_all_the_time() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            registry.claim(a_tree(f"parent{number}"))
+
+    claimer = threading.Thread(target=claim_all_the_time)
+    claimer.start()
+    try:
+        children = []
+        for child in range(8):
+            process = os.fork()
+            if process == 0:
+                try:
+                    for number in range(20):
+                        registry.claim(a_tree(f"child{child}-{number}"))
+                    os._exit(0)
+                except BaseException:
+                    os._exit(1)
+            children.append(process)
+        assert [os.waitpid(process, 0)[1] for process in children] == [0] * 8
+    finally:
+        stop.set()
+        claimer.join()
+    registry.claim(a_tree("last"))
+    registry.check()
+    keys = {registration.key for registration in registry.registrations()}
+    assert {f"child{child}-{number}" for child in range(8) for number in range(20)} <= keys
+    assert {"parent1", "last"} <= keys
+    registry.close()
+
+
+def test_registries_that_others_could_write_are_refused(registry_path: Path) -> None:
+    Registry(registry_path).claim(a_tree())
+    registry_path.chmod(0o666)
+    with pytest.raises(RegistryError, match="other users can write it; run: chmod 600"):
+        Registry(registry_path).claim(a_tree())
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"x" * 5000])
+def test_garbage_is_told_and_kept(registry_path: Path, content: bytes) -> None:
+    registry_path.parent.mkdir()
+    registry_path.write_bytes(content)
+    with pytest.raises(RegistryError, match="cannot be used"):
+        Registry(registry_path).claim(a_tree())
+    assert registry_path.read_bytes() == content
+
+
+def test_places_that_cannot_hold_a_registry_are_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "file" / "registry", Path("/proc/kdr/registry"), tmp_path / "folder"):
+        with pytest.raises(RegistryError, match="cannot be used"):
+            Registry(place).claim(a_tree())
+
+
+registrations = st.builds(
+    Registration,
+    key=st.sampled_from(["a", "b", "ü/", "c d"]),
+    kind=st.sampled_from(["file", "tree"]),
+    root=st.binary(min_size=1, max_size=8),
+    name=st.binary(max_size=8),
+    visibility=st.sampled_from(VISIBILITIES),
+    trusted=st.booleans(),
+    headers=st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), max_size=2).map(tuple),
+    expires_at=st.one_of(st.none(), st.floats(0, 10)),
+    claimed_at=st.one_of(st.none(), st.floats(0, 10)),
+)
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """Two writers and a reader against a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "kdr" / "registry.sqlite"
+        self.writers = [Registry(self.path), Registry(self.path)]
+        self.writers[0].registrations()
+        self.reader = RegistryReader(self.path, lambda found: found)
+        self.model: dict[str, Registration] = {}
+
+    @rule(registration=registrations, writer=st.integers(0, 1))
+    def claim(self, registration: Registration, writer: int) -> None:
+        self.writers[writer].claim(registration)
+        self.model[registration.key] = registration
+
+    @rule(key=st.sampled_from(["a", "b", "ü/", "c d"]), writer=st.integers(0, 1))
+    def revoke(self, key: str, writer: int) -> None:
+        assert self.writers[writer].revoke(key) == (self.model.pop(key, None) is not None)
+
+    @rule(now=st.floats(0, 10), writer=st.integers(0, 1))
+    def expire(self, now: float, writer: int) -> None:
+        ended = {k for k, r in self.model.items() if r.expires_at is not None and r.expires_at <= now}
+        assert {r.key for r in self.writers[writer].remove_expired(now)} == ended
+        for key in ended:
+            del self.model[key]
+
+    @rule(writer=st.integers(0, 1))
+    def reopen(self, writer: int) -> None:
+        self.writers[writer].close()
+
+    @invariant()
+    def all_agree(self) -> None:
+        for key in ("a", "b", "ü/", "c d"):
+            assert self.reader.find(key) == self.model.get(key)
+        for writer in self.writers:
+            assert {r.key: r for r in writer.registrations()} == self.model
+
+    def teardown(self) -> None:
+        self.reader.close()
+        for writer in self.writers:
+            writer.close()
+        self.folder.cleanup()
+
+
+RegistryMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestRegistryAgainstADictionary = RegistryMachine.TestCase
