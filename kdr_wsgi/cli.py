@@ -126,8 +126,11 @@ def _serve(options: argparse.Namespace) -> int:
         config["KDR_AS_OWNER"] = "1"
     settings = read_settings(config)
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
-    published = [_register(hub, path, visibility="public") for path in options.publish]
-    hub.registry.close()
+    try:
+        hub.registry.check()
+        published = [_register(hub, path, visibility="public") for path in options.publish]
+    finally:
+        hub.registry.close()
     try:
         listener = serving.listen(options.bind)
     except serving.BindError as error:
@@ -142,8 +145,7 @@ def _serve(options: argparse.Namespace) -> int:
         for path in published:
             print(path if url.startswith("unix:") else url + path, flush=True)
 
-    settings.registry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with announced(settings.registry, url):
+    with listener, announced(settings.registry, url):
         serving.run(listener, config, options.workers, tell)
     return 0
 

@@ -23,6 +23,7 @@ from hub import (
     get_relay_hub,
 )
 from tests.conftest import unprivileged
+from tests.forking import in_child
 
 
 def test_a_tree_and_a_file_get_partial_urls(hub: JupyterRelayHub, tree: Path) -> None:
@@ -215,14 +216,7 @@ def test_one_hub_per_process_also_for_threads(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_hub_is_right_after_a_fork(hub: JupyterRelayHub, tree: Path) -> None:
     hub.serve_tree(tree, "parent")
-    child = os.fork()
-    if child == 0:
-        try:
-            hub.serve_tree(tree, "child")
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert in_child(lambda: hub.serve_tree(tree, "child")) == 0
     hub.serve_tree(tree, "again")
     assert [r.key for r in hub.registry.registrations()] == ["again", "child", "parent"]
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from hub import registry as registry_module
 from hub.errors import RegistryError, RegistryTooNew
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import SCHEMA_VERSION, Registry, RegistryReader
+from tests.forking import start_child
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -94,9 +96,11 @@ def test_a_newer_file_is_refused_and_not_touched(registry_path: Path) -> None:
     with sqlite3.connect(registry_path) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    for use in (lambda: Registry(registry_path).claim(a_tree("other")), lambda: reader.find("k")):
-        with pytest.raises(RegistryTooNew, match=r"version 99 and this installation knows up to \d; upgrade"):
-            use()
+    told = r"version 99 and this installation knows up to \d; upgrade"
+    with pytest.raises(RegistryTooNew, match=told):
+        Registry(registry_path).claim(a_tree("other"))
+    with pytest.raises(RegistryTooNew, match=told):
+        reader.find("k")
     reader.close()
     registry.close()
 
@@ -122,10 +126,15 @@ def test_the_journal_is_what_the_file_system_can_do(
 
 
 def test_a_reader_prepares_once_per_change(registry_path: Path) -> None:
-    prepared = []
+    prepared: list[Registration] = []
     registry = Registry(registry_path)
     registry.claim(a_tree())
-    reader = RegistryReader(registry_path, lambda found: prepared.append(found) or found)  # type: ignore[func-returns-value]
+
+    def prepare(found: Registration) -> Registration:
+        prepared.append(found)
+        return found
+
+    reader = RegistryReader(registry_path, prepare)
     for _ in range(3):
         assert reader.find("k") == a_tree()
     assert len(prepared) == 1
@@ -161,10 +170,14 @@ def test_expired_registrations_are_removed_and_no_others(registry_path: Path) ->
     registry.close()
 
 
-def claim_many(path: Path, prefix: str, count: int) -> None:
-    registry = Registry(path)
+def claim_through(registry: Registry, prefix: str, count: int) -> None:
     for number in range(count):
         registry.claim(a_tree(f"{prefix}{number}"))
+
+
+def claim_many(path: Path, prefix: str, count: int) -> None:
+    registry = Registry(path)
+    claim_through(registry, prefix, count)
     registry.close()
 
 
@@ -204,17 +217,10 @@ def test_a_forked_child_has_a_connection_of_its_own(registry_path: Path) -> None
     claimer = threading.Thread(target=claim_all_the_time)
     claimer.start()
     try:
-        children = []
-        for child in range(8):
-            process = os.fork()
-            if process == 0:
-                try:
-                    for number in range(20):
-                        registry.claim(a_tree(f"child{child}-{number}"))
-                    os._exit(0)
-                except BaseException:
-                    os._exit(1)
-            children.append(process)
+        children = [
+            start_child(lambda child=child: claim_through(registry, f"child{child}-", 20))  # type: ignore[misc]
+            for child in range(8)
+        ]
         assert [os.waitpid(process, 0)[1] for process in children] == [0] * 8
     finally:
         stop.set()
@@ -270,8 +276,6 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "kdr" / "registry.sqlite"
         self.writers = [Registry(self.path), Registry(self.path)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_joining_keeps_every_byte_and_adds_only_gaps(pairs: list[tuple[int, int]
     assert wanted <= set(held)
     assert len(held) == len(set(held))
     ordered = sorted(joined)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         assert after.start - before.stop > gap
     for span in joined:
         assert {span.start, span.stop - 1} <= wanted

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from hub.registry import Registry
+from kdr_wsgi.cli import main
+from tests.raw_http import fetch
+
+Kdr = Callable[..., tuple[int, str, str]]
+
+COMMANDS = ["serve", "publish", "list", "revoke", "gc", "doctor", "demo"]
+
+
+@pytest.fixture
+def kdr(registry_path: Path, capsys: pytest.CaptureFixture[str]) -> Kdr:
+    """Run a command in this process; return its exit code and what it printed."""
+
+    def run(command: str, *arguments: str | os.PathLike[str]) -> tuple[int, str, str]:
+        code = main([command, "--registry", str(registry_path), *map(str, arguments)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_publish_prints_the_partial_url_alone(kdr: Kdr, tree: Path) -> None:
+    code, out, err = kdr("publish", tree, "--key", "tiles/1")
+    assert (code, out, err) == (0, "/wwtkdr/tiles%2F1/\n", "")
+    (tree / "a b").touch()
+    code, out, err = kdr("publish", tree / "a b", "--extension", ".fits", "--visibility", "users", "--ttl", "60")
+    assert (code, err) == (0, "")
+    assert out.endswith("/a%20b.fits\n")
+
+
+def test_list_shows_what_is_registered(kdr: Kdr, tree: Path) -> None:
+    assert kdr("list") == (0, "", "nothing is registered; publish something with: kdr publish PATH\n")
+    kdr("publish", tree, "--key", "one")
+    kdr("publish", tree, "--key", "two", "--visibility", "public", "--ttl", "100")
+    code, out, _ = kdr("list")
+    one, two = out.splitlines()
+    assert (code, one) == (0, f"one  tree  private  for ever  {tree}")
+    assert two.startswith("two  tree  public  ")
+    code, out, _ = kdr("list", "--json")
+    listed = json.loads(out)
+    assert [entry["key"] for entry in listed] == ["one", "two"]
+    assert listed[0]["partial_url"] == "/wwtkdr/one/"
+    assert listed[0]["path"] == str(tree)
+
+
+def test_a_terminal_gets_no_control_characters(kdr: Kdr, tmp_path: Path) -> None:
+    evil = os.fsencode(tmp_path) + b"/\x1b[31m\xff\n"
+    os.mkdir(evil)
+    kdr("publish", os.fsdecode(evil), "--key", "\x1b]0;x\x07")
+    for command in (("list",), ("doctor",), ("gc", "--missing")):
+        out = kdr(*command)[1]
+        assert all(line.isprintable() for line in out.splitlines())
+    assert json.loads(kdr("list", "--json")[1])[0]["path"] == os.fsdecode(evil)
+
+
+def test_revoke_ends_one_registration(kdr: Kdr, tree: Path) -> None:
+    kdr("publish", tree, "--key", "one")
+    assert kdr("revoke", "one") == (0, "", "")
+    assert kdr("revoke", "one") == (1, "", "kdr: the key 'one' is not registered; kdr list shows what is\n")
+
+
+def test_gc_removes_what_has_expired_and_on_demand_what_is_missing(kdr: Kdr, tree: Path) -> None:
+    kdr("publish", tree, "--key", "expires", "--ttl", "0.01")
+    kdr("publish", tree, "--key", "missing")
+    time.sleep(0.05)
+    tree.rmdir()
+    assert kdr("gc") == (0, f"removed expires  {tree}\n1 removed\n", "")
+    assert kdr("gc", "--missing") == (0, f"removed missing  {tree}\n1 removed\n", "")
+    assert kdr("gc") == (0, "0 removed\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("publish /nothing", "cannot serve '/nothing': no such file or directory"),
+        ("publish /dev/null", "cannot serve '/dev/null' as a file: it is not a regular file"),
+        ("publish / --key _x", "the key '_x' cannot be used: keys that begin with '_' are reserved for the server"),
+        ("publish / --extension .x", "--extension is for files, and '/' is a directory"),
+        ("publish / --ttl -1", "ttl=-1.0 cannot be used: give a positive number of seconds, or None for no end"),
+        ("serve --bind nowhere", "cannot listen on nowhere: write HOST:PORT (port 0: a free one) or unix:PATH"),
+        ("serve --bind :1:99999", "cannot listen on :1:99999: write HOST:PORT (port 0: a free one) or unix:PATH"),
+        ("serve --publish /nothing", "cannot serve '/nothing': no such file or directory"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_exit_code_1(kdr: Kdr, arguments: str, sentence: str) -> None:
+    assert kdr(*arguments.split()) == (1, "", f"kdr: {sentence}\n")
+
+
+def test_an_unusable_registry_is_one_sentence(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tree / "file").touch()
+    for command in (["list"], ["publish", str(tree)], ["gc"], ["revoke", "x"], ["serve", "--bind", "127.0.0.1:0"]):
+        assert main([*command, "--registry", str(tree / "file" / "registry")]) == 1
+        assert capsys.readouterr().err.startswith("kdr: the registry ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["publish"], ["serve", "--workers", "0"], ["list", "x"]])
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: kdr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_helps_and_takes_a_registry(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "--registry PATH" in capsys.readouterr().out
+
+
+def test_a_reader_that_stops_reading_is_no_error(registry_path: Path, tree: Path) -> None:
+    registry = Registry(registry_path)
+    registry.registrations()
+    registry.close()
+    command = f"{sys.executable} -m kdr_wsgi list --json --registry {registry_path} | true"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert ended.stderr == ""
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(kdr: Kdr, registry_path: Path, tree: Path) -> None:
+    code, out, _ = kdr("doctor")
+    assert (code, out.split()[0]) == (0, "note")
+    kdr("publish", tree, "--key", "good")
+    code, out, _ = kdr("doctor")
+    assert code == 0
+    assert "note  server: none runs for this registry; start one with: kdr serve\n" in out
+    assert f"ok    tree 'good' at '{tree}': readable, visibility private\n" in out
+    (tree / "file").touch()
+    kdr("publish", tree / "file", "--key", "gone")
+    (tree / "file").unlink()
+    registry_path.parent.chmod(0o755)
+    code, out, _ = kdr("doctor")
+    assert code == 1
+    assert "bad   file 'gone' at" in out
+    assert "No such file or directory; publish it again, or run: kdr revoke 'gone'\n" in out
+    assert f"others have some (755); run: chmod 700 {registry_path.parent}\n" in out
+    registry_path.write_bytes(b"garbage" * 100)
+    code, out, _ = kdr("doctor")
+    assert code == 1
+    assert out.startswith("bad   the registry ")
+
+
+class Serving:
+    """`kdr serve` as a process, and the lines that it has printed."""
+
+    def __init__(self, stack: ExitStack, registry_path: Path, *arguments: str, lines: int = 1) -> None:
+        self.process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "kdr_wsgi", "serve", "--registry", str(registry_path), *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        stack.callback(self.process.kill)
+        assert self.process.stdout is not None
+        self.lines = [self.process.stdout.readline().strip() for _ in range(lines)]
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        where = self.lines[0].removeprefix("listening on ")
+        if where.startswith("unix:"):
+            return where.removeprefix("unix:")
+        host, _, port = where.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def stop(self) -> tuple[int, str]:
+        """End it as a service manager does; return its exit code and what it said on stderr."""
+        self.process.send_signal(signal.SIGTERM)
+        _, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def serve(registry_path: Path) -> Iterator[Callable[..., Serving]]:
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: Serving(stack, registry_path, *map(str, arguments), **options)
+
+
+def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
+    (tree / "a").write_text("x")
+    server = serve("--bind", "127.0.0.1:0", "--publish", tree, tree / "a", lines=3)
+    where = server.lines[0].removeprefix("listening on ")
+    first, second = (line.removeprefix(where) for line in server.lines[1:])
+    assert fetch(server.address, first + "a").body == b"x"
+    assert fetch(server.address, second).body == b"x"
+    kdr("publish", tree, "--key", "mine")
+    assert fetch(server.address, "/wwtkdr/mine/a").status == 404
+    assert "answers (process" in kdr("doctor")[1]
+    assert server.stop() == (0, "")
+    assert "none runs" in kdr("doctor")[1]
+
+
+def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
+    (tree / "a").write_text("x")
+    kdr("publish", tree, "--key", "mine")
+    server = serve("--bind", "127.0.0.1:0", "--as-owner")
+    assert fetch(server.address, "/wwtkdr/mine/a").body == b"x"
+    code, err = server.stop()
+    assert (code, "every user of this machine can read your private registrations" in err) == (0, True)
+
+
+def test_a_unix_socket_is_for_the_user_alone_and_goes_with_the_server(
+    serve: Callable[..., Serving], kdr: Kdr, tree: Path, tmp_path: Path
+) -> None:
+    (tree / "a").write_text("x")
+    kdr("publish", tree, "--key", "mine")
+    path = tmp_path / "s"
+    umask = os.umask(0)
+    try:
+        server = serve("--bind", f"unix:{path}", "--as-owner")
+    finally:
+        os.umask(umask)
+    assert server.lines == [f"listening on unix:{path}"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert fetch(str(path), "/wwtkdr/mine/a").body == b"x"
+    assert "answers" in kdr("doctor")[1]
+    code, _, err = kdr("serve", "--bind", f"unix:{path}")
+    assert (code, err) == (1, f"kdr: cannot listen on unix:{path}: another server listens there\n")
+    assert server.stop() == (0, "")
+    assert not path.exists()
+
+
+def test_what_a_killed_server_left_is_replaced(serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    killed = serve("--bind", f"unix:{path}", "--workers", "1")
+    (worker,) = Path(f"/proc/{killed.process.pid}/task/{killed.process.pid}/children").read_text().split()
+    killed.process.kill()
+    killed.process.wait()
+    os.kill(int(worker), signal.SIGKILL)
+    assert "none runs" in kdr("doctor")[1]
+    server = serve("--bind", f"unix:{path}")
+    assert fetch(str(path), "/wwtkdr/_probe").status == 200
+    assert server.stop() == (0, "")
+    (tmp_path / "file").touch()
+    assert "something else than a socket is there" in kdr("serve", "--bind", f"unix:{tmp_path / 'file'}")[2]
+
+
+def test_a_busy_port_is_told_at_once(kdr: Kdr) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        code, _, err = kdr("serve", "--bind", bind)
+    assert code == 1
+    assert err == f"kdr: cannot listen on {bind}: Address already in use; name another port, or 0 for a free one\n"
+
+
+def test_a_client_of_this_machine_cannot_claim_headers_of_a_proxy(serve: Callable[..., Serving], tree: Path) -> None:
+    (tree / "a").write_text("x")
+    server = serve("--bind", "127.0.0.1:0", "--publish", tree, lines=2)
+    path = "/wwtkdr/" + server.lines[1].partition("/wwtkdr/")[2]
+    assert fetch(server.address, path + "a", {"SCRIPT_NAME": "/wwtkdr"}).status in (200, 400)
+    assert fetch(server.address, path + "a", {"X-Forwarded-Proto": "https"}).status == 200
