@@ -70,11 +70,12 @@ function show(folder, { name, levels, pattern }) {
 
   let shown = 0;
   let failed = 0;
+  let complete = false;
   const report = () => {
     if (failed > 0) {
       say("failed", `${failed} of ${shown + failed} tiles could not be read.`);
     } else {
-      say(viewer.world.getItemAt(0)?.getFullyLoaded() ? "ready" : "loading", `${shown} tiles`);
+      say(complete ? "ready" : "loading", `${shown} tiles`);
     }
   };
   viewer.addHandler("tile-loaded", () => {
@@ -89,7 +90,10 @@ function show(folder, { name, levels, pattern }) {
     }
   });
   viewer.addHandler("open", () => {
-    viewer.world.getItemAt(0).addHandler("fully-loaded-change", report);
+    viewer.world.getItemAt(0).addHandler("fully-loaded-change", ({ fullyLoaded }) => {
+      complete = fullyLoaded;
+      report();
+    });
   });
 }
 

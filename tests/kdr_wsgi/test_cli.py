@@ -241,6 +241,7 @@ def test_a_unix_socket_is_for_the_user_alone_and_goes_with_the_server(
 def test_what_a_killed_server_left_is_replaced(serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path) -> None:
     path = tmp_path / "s"
     killed = serve("--bind", f"unix:{path}", "--workers", "1")
+    assert fetch(str(path), "/wwtkdr/_probe").status == 200
     (worker,) = Path(f"/proc/{killed.process.pid}/task/{killed.process.pid}/children").read_text().split()
     killed.process.kill()
     killed.process.wait()

@@ -1,0 +1,191 @@
+"""The demonstration as a newcomer runs it, and the page that it shows, in a real browser."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from hub import JupyterRelayHub
+from kdr_wsgi.demo import make_pyramid
+from tests.conftest import LiveServer, live_server, need
+
+#: Chromium's own calls home fail on a machine without a network, many at a time.
+QUIET = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+
+PIXELS = 512
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    need("chromium", is_there=found is not None, remedy="apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *QUIET])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pyramid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "pyramid"
+    make_pyramid(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    with live_server(tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture
+def broken(pyramid: Path, tmp_path: Path) -> Path:
+    """The pyramid, to be broken by the test."""
+    return Path(shutil.copytree(pyramid, tmp_path / "broken"))
+
+
+def page_url(server: LiveServer, folder: Path) -> str:
+    static = JupyterRelayHub.get_static_files_url(server.hub)
+    tiles = server.hub.serve_tree(folder, visibility="public")
+    return f"http://127.0.0.1:{server.address[1]}{static}pyramid.html?tiles={tiles}"
+
+
+@contextmanager
+def opened(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
+    """Open a page; yield it, and what goes wrong on it."""
+    page = browser.new_page(viewport={"width": PIXELS, "height": PIXELS + 100})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("response", lambda answer: errors.append(f"{answer.status} {answer.url}") if answer.status >= 500 else None)
+    page.goto(url)
+    yield page, errors
+    page.close()
+
+
+def wait_for_state(page: Page) -> str:
+    page.wait_for_function("['ready', 'failed'].includes(document.documentElement.dataset.state)", timeout=30_000)
+    return str(page.evaluate("document.documentElement.dataset.state"))
+
+
+def difference(page: Page, pyramid: Path) -> float:
+    """Return how far what is shown is from the top tile, which shows all of it: the mean over pixels, of 255."""
+    page.wait_for_timeout(1500)  # The tiles fade in.
+    shown = Image.open(io.BytesIO(page.locator("#viewer").screenshot())).convert("RGB")
+    side = min(shown.size)
+    left, top = (shown.width - side) // 2, (shown.height - side) // 2
+    square = shown.crop((left, top, left + side, top + side)).resize((64, 64), Image.Resampling.BOX)
+    expected = Image.new("RGB", (256, 256))
+    tile = Image.open(pyramid / "0" / "0" / "0_0.png").convert("RGBA")
+    expected.paste(tile, mask=tile)
+    ordinary: Any = ImageStat.Stat(ImageChops.difference(square, expected.resize((64, 64), Image.Resampling.BOX)))
+    return float(max(ordinary.mean))
+
+
+def test_the_page_shows_the_pyramid(browser: Browser, demo_server: LiveServer, pyramid: Path) -> None:
+    with opened(browser, page_url(demo_server, pyramid)) as (page, errors):
+        assert wait_for_state(page) == "ready", page.locator("#status").inner_text()
+        assert page.locator("h1").inner_text() == "NGC 7552, Gemini Observatory"
+        assert difference(page, pyramid) < 6
+        assert errors == []
+
+
+def test_zooming_in_shows_finer_tiles(browser: Browser, demo_server: LiveServer, pyramid: Path) -> None:
+    urls = []
+    with opened(browser, page_url(demo_server, pyramid)) as (page, errors):
+        page.on("response", lambda answer: urls.append(answer.url))
+        wait_for_state(page)
+        page.mouse.move(PIXELS / 2, PIXELS / 2)
+        for _ in range(6):
+            page.mouse.wheel(0, -300)
+            page.wait_for_timeout(150)
+        page.wait_for_timeout(1000)
+        assert wait_for_state(page) == "ready"
+        levels = {found[1] for url in urls if (found := re.search(r"/(\d)/\d+/\d+_\d+\.png", url))}
+        assert max(levels) == max(folder.name for folder in pyramid.iterdir() if folder.name.isdigit())
+        assert errors == []
+
+
+def test_a_damaged_tile_fails_the_page(browser: Browser, demo_server: LiveServer, broken: Path) -> None:
+    (broken / "1" / "0" / "0_1.png").write_bytes(b"no image")
+    with opened(browser, page_url(demo_server, broken)) as (page, _):
+        assert wait_for_state(page) == "failed"
+        assert "could not be read" in page.locator("#status").inner_text()
+
+
+def test_wrong_tiles_are_seen(browser: Browser, demo_server: LiveServer, pyramid: Path, broken: Path) -> None:
+    for path in broken.glob("[1-9]/*/*.png"):
+        Image.new("RGB", (256, 256)).save(path)
+    with opened(browser, page_url(demo_server, broken)) as (page, _):
+        wait_for_state(page)
+        assert difference(page, pyramid) > 6
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", "Name the pyramid's folder"),
+        ("?tiles=https://elsewhere.example/x/", "must come from the same server"),
+        ("?tiles=javascript:alert(1)", "must come from the same server"),
+        ("?tiles=/wwtkdr/unknown/", "status 404"),
+    ],
+)
+def test_a_wrong_address_is_explained(browser: Browser, demo_server: LiveServer, query: str, told: str) -> None:
+    static = JupyterRelayHub.get_static_files_url(demo_server.hub)
+    with opened(browser, f"http://127.0.0.1:{demo_server.address[1]}{static}pyramid.html{query}") as (page, _):
+        assert wait_for_state(page) == "failed"
+        assert told in page.locator("#status").inner_text()
+
+
+def test_script_in_data_runs_without_the_viewers_login(browser: Browser, demo_server: LiveServer, tree: Path) -> None:
+    (tree / "evil.html").write_text(
+        "<script>document.title = origin; try { document.cookie } catch (e) { document.title += ' no cookies' }</script>"
+    )
+    url = demo_server.hub.serve_tree(tree, visibility="public")
+    with opened(browser, f"http://127.0.0.1:{demo_server.address[1]}{url}evil.html") as (page, _):
+        assert page.title() == "null no cookies"
+
+
+def kdr_demo(registry: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "kdr_wsgi", "demo", "--registry", str(registry), *arguments]
+
+
+def test_demo_check_reads_tiles_through_the_server_and_leaves_nothing(registry_path: Path) -> None:
+    ended = subprocess.run(kdr_demo(registry_path, "--check"), capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("ok    ") == 6
+    listed = subprocess.run(
+        [sys.executable, "-m", "kdr_wsgi", "list", "--registry", str(registry_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.split()[0][:6] for line in listed.stdout.splitlines()] == ["static"]
+    assert list((registry_path.parent / "registry.sqlite.servers").iterdir()) == []
+
+
+def test_the_demo_ends_with_a_signal_and_leaves_no_process(browser: Browser, registry_path: Path) -> None:
+    command = kdr_demo(registry_path)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        while not (line := process.stdout.readline()).startswith("open "):
+            assert line, "the demonstration has ended"
+        with opened(browser, line.removeprefix("open ").strip()) as (page, errors):
+            assert wait_for_state(page) == "ready"
+            assert errors == []
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
