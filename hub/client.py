@@ -10,9 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Union
 
-from hub.errors import InvalidKey, InvalidOption, MissingPath, NotAFile, NotATree, UnusablePath
+from hub.errors import MissingPath, NotAFile, NotATree, UnusablePath
 from hub.keys import check_key, path_key
-from hub.registration import Kind, Registration, check_headers, check_ttl, check_visibility
+from hub.registration import (
+    Kind,
+    Registration,
+    check_extension,
+    check_headers,
+    check_trusted,
+    check_ttl,
+    check_visibility,
+)
 from hub.registry import Registry
 from hub.secret import read_secret
 from hub.settings import find_base_url, find_registry_path
@@ -160,13 +168,14 @@ class JupyterRelayHub:
         ------
         MissingPath, NotAFile, InvalidKey, InvalidOption
         """
-        if "/" in extension or "\0" in extension:
-            raise InvalidOption("extension", extension, "a file name holds neither '/' nor NUL")
+        ending = check_extension(extension)
         root, status = _resolve(path)
         if not stat.S_ISREG(status.st_mode):
             raise NotAFile(os.fsdecode(path), is_directory=stat.S_ISDIR(status.st_mode))
-        name = os.path.basename(os.path.abspath(os.fsencode(path))) + os.fsencode(extension)
-        return self._publish("file", path, root, name, extension, key, visibility, trusted, ttl, headers)
+        place = _locate(path)
+        name = os.path.basename(place) + ending
+        key = self._path_key(place, ending) if key is None else self._given_key(key)
+        return self._publish("file", key, root, name, visibility, trusted, ttl, headers)
 
     def serve_tree(
         self,
@@ -195,16 +204,15 @@ class JupyterRelayHub:
         root, status = _resolve(path)
         if not stat.S_ISDIR(status.st_mode):
             raise NotATree(os.fsdecode(path))
-        return self._publish("tree", path, root, b"", "", key, visibility, trusted, ttl, headers)
+        key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
+        return self._publish("tree", key, root, b"", visibility, trusted, ttl, headers)
 
     def _publish(
         self,
         kind: Kind,
-        path: AnyPath,
+        key: str,
         root: bytes,
         name: bytes,
-        extension: str,
-        key: str | None,
         visibility: str,
         trusted: bool,
         ttl: float | None,
@@ -213,12 +221,12 @@ class JupyterRelayHub:
         ttl = check_ttl(ttl)
         now = time.time()
         registration = Registration(
-            key=self._path_key(path, extension) if key is None else self._given_key(key),
+            key=key,
             kind=kind,
             root=root,
             name=name,
             visibility=check_visibility(visibility),
-            trusted=trusted,
+            trusted=check_trusted(trusted),
             headers=check_headers(headers, trusted=trusted),
             expires_at=None if ttl is None else now + ttl,
             claimed_at=now,
@@ -227,13 +235,11 @@ class JupyterRelayHub:
         return PublishedURL(self.base_url + registration.partial_url, registration.key, self.registry)
 
     def _given_key(self, key: str) -> str:
-        if not key:
-            raise InvalidKey(key, "it is empty")
-        return check_key(self.key_prefix + key)
+        # The prefix would hide that there is nothing behind it.
+        return check_key(self.key_prefix + key if key and isinstance(key, str) else key)
 
-    def _path_key(self, path: AnyPath, extension: str) -> str:
-        secret = read_secret(self.registry.path)
-        return path_key(os.path.abspath(os.fsencode(path)), os.fsencode(extension), secret)
+    def _path_key(self, place: bytes, extension: bytes) -> str:
+        return path_key(place, extension, read_secret(self.registry.path))
 
 
 def get_relay_hub(kernel: object | None = None) -> JupyterRelayHub:
@@ -253,17 +259,35 @@ def get_relay_hub(kernel: object | None = None) -> JupyterRelayHub:
 
 _relay_hub: JupyterRelayHub | None = None
 _relay_hub_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    # A child must not inherit the lock as taken by a thread that it does not have.
+    os.register_at_fork(
+        before=_relay_hub_lock.acquire, after_in_parent=_relay_hub_lock.release, after_in_child=_relay_hub_lock.release
+    )
 
 
 def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:
     """Return what `path` names now, without links, and its status."""
     try:
-        # An empty path would be the current directory, which nobody has named.
-        root = os.path.realpath(os.fsencode(path) or b"\0", strict=True)
+        named = os.fsencode(path)
+    except (TypeError, UnicodeEncodeError):
+        raise UnusablePath(repr(path), "it is no path") from None
+    if not named or b"\0" in named:
+        raise UnusablePath(os.fsdecode(named), "it is empty or holds a NUL character")
+    try:
+        root = os.path.realpath(named, strict=True)
         return root, os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
-        raise MissingPath(os.fsdecode(path)) from None
+        raise MissingPath(os.fsdecode(named)) from None
     except OSError as error:
-        raise UnusablePath(os.fsdecode(path), os.strerror(error.errno or 0)) from error
-    except ValueError:
-        raise UnusablePath(os.fsdecode(path), "it is empty or holds a NUL character") from None
+        raise UnusablePath(os.fsdecode(named), os.strerror(error.errno or 0)) from error
+
+
+def _locate(path: AnyPath) -> bytes:
+    """Return the absolute path that `path` spells, its links left as they are."""
+    named = os.fsencode(path)
+    if b".." in named.split(b"/"):
+        # Behind a link, ".." is not where the spelling says.
+        folder, name = os.path.split(named.rstrip(b"/"))
+        return os.path.realpath(named) if name in (b"..", b".") else os.path.join(os.path.realpath(folder), name)
+    return os.path.abspath(named)

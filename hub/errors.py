@@ -6,6 +6,10 @@ from __future__ import annotations
 class HubError(Exception):
     """Base class of every error that `hub` raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An error that comes from another process (a Dask worker, say) is made without its constructor.
+        return _restore, (type(self), self.args, self.__dict__)
+
 
 class MissingPath(HubError, FileNotFoundError):
     """Nothing exists at the path that was to be served."""
@@ -80,3 +84,10 @@ class RegistryTooNew(RegistryError):
             f"its schema is version {found} and this installation knows up to {known}; "
             "upgrade kdr-wsgi here, or name another registry in KDR_REGISTRY",
         )
+
+
+def _restore(kind: type[HubError], arguments: tuple[object, ...], facts: dict[str, object]) -> HubError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(facts)
+    return error

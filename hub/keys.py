@@ -25,6 +25,8 @@ def check_key(key: str) -> str:
         `MAX_KEY_BYTES` bytes of UTF-8, is a dot segment (RFC 3986, 5.2.4), or
         begins with ``_``, which is reserved for the server.
     """
+    if not isinstance(key, str):
+        raise InvalidKey(key, "it is not a str")
     if not key:
         raise InvalidKey(key, "it is empty")
     if "\0" in key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -15,6 +15,12 @@ from hub.errors import InvalidOption
 Kind = Literal["file", "tree"]
 Visibility = Literal["private", "users", "public"]
 VISIBILITIES: tuple[Visibility, ...] = ("private", "users", "public")
+
+#: A thousand years; what is to last longer needs no end.
+MAX_TTL_SECONDS = 1000 * 365.25 * 86400
+
+#: What proxies let pass beside our own headers, of the 4,096 bytes that they commonly take.
+MAX_HEADERS_CHARACTERS = 2048
 
 #: RFC 9110, 5.6.2 and 5.5.
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -84,20 +90,44 @@ def check_visibility(visibility: str) -> Visibility:
 
 def check_ttl(ttl: float | None) -> float | None:
     """Return `ttl` if it is None or a positive number of seconds, else raise InvalidOption."""
-    if ttl is not None and not (isinstance(ttl, (int, float)) and 0 < ttl < math.inf):
+    is_number = isinstance(ttl, (int, float)) and not isinstance(ttl, bool)
+    if ttl is not None and not (is_number and 0 < ttl <= MAX_TTL_SECONDS):
         raise InvalidOption("ttl", ttl, "give a positive number of seconds, or None for no end")
     return ttl
 
 
+def check_trusted(trusted: bool) -> bool:
+    """Return `trusted` if it is a bool, else raise InvalidOption: ``"no"`` must not be taken for true."""
+    if not isinstance(trusted, bool):
+        raise InvalidOption("trusted", trusted, "give True or False")
+    return trusted
+
+
+def check_extension(extension: str) -> bytes:
+    """Return the bytes of `extension` if a file name can end with it, else raise InvalidOption."""
+    if not isinstance(extension, str) or "/" in extension or "\0" in extension:
+        raise InvalidOption("extension", extension, "give a str without '/' and NUL")
+    try:
+        return os.fsencode(extension)
+    except UnicodeEncodeError:
+        raise InvalidOption("extension", extension, "it holds a character that file names cannot express") from None
+
+
 def check_headers(headers: Mapping[str, str] | None, *, trusted: bool) -> tuple[tuple[str, str], ...]:
     """Return the response headers as pairs if each may be sent, else raise InvalidOption."""
-    pairs = []
+    if not isinstance(headers, (Mapping, type(None))):
+        raise InvalidOption("headers", headers, "give a mapping of names to values")
+    pairs: list[tuple[str, str]] = []
     for name, value in (headers or {}).items():
         if not (isinstance(name, str) and _TOKEN.fullmatch(name)):
             raise InvalidOption("headers", name, "it is not the name of an HTTP header")
         if not (isinstance(value, str) and _FIELD_VALUE.fullmatch(value)):
             raise InvalidOption("headers", {name: value}, "the value holds a character that no header may hold")
+        if sum(len(text) for pair in (*pairs, (name, value)) for text in pair) > MAX_HEADERS_CHARACTERS:
+            raise InvalidOption("headers", name, f"all together may have {MAX_HEADERS_CHARACTERS} characters")
         folded = name.lower()
+        if folded in {known.lower() for known, _ in pairs}:
+            raise InvalidOption("headers", name, "it is given twice")
         if folded in _SERVER_HEADERS or folded.startswith("access-control-"):
             raise InvalidOption("headers", name, "the relay server sets this header itself")
         if folded in _DANGEROUS_HEADERS and not trusted:

@@ -49,7 +49,7 @@ class Registry:
     """The registry as a kernel and the command line use it: to read and to write.
 
     One connection serves all threads of the process, in turn; it is opened at
-    the first use, and a forked child opens its own.
+    the first use, and again after a fork.
 
     Parameters
     ----------
@@ -60,6 +60,7 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         _registries.add(self)
 
     def claim(self, registration: Registration) -> None:
@@ -131,20 +132,19 @@ class Registry:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with _using_sqlite, _explained(self.path):
+            if self._connection is not None and _identify(self.path) != self._identity:
+                # Somebody has removed or replaced the file; what is written to the old one is lost.
+                self.close()
             if self._connection is None:
                 self._connection = _open_for_writing(self.path)
+                self._identity = _identify(self.path)
             yield self._connection
 
     @contextmanager
     def _atomic(self) -> Iterator[sqlite3.Connection]:
         with self._reading() as connection, _transaction(connection):
+            _check_version(connection, self.path)
             yield connection
-
-    def _forget_connection(self) -> None:
-        # https://www.sqlite.org/howtocorrupt.html, 2.6: a child neither uses nor closes its parent's connection.
-        if self._connection is not None:
-            _inherited_connections.append(self._connection)
-            self._connection = None
 
 
 Prepared = TypeVar("Prepared")
@@ -163,15 +163,16 @@ class RegistryReader(Generic[Prepared]):
     #: Registrations that are kept prepared; past that all are looked up anew.
     CAPACITY = 10_000
 
+    #: How long a registry that was removed or replaced may go on being read.
+    IDENTIFY_SECONDS = 1.0
+
     def __init__(self, path: Path, prepare: Callable[[Registration], Prepared]) -> None:
         self.path = path
         self._prepare = prepare
         self._prepared: dict[str, Prepared] = {}
         self._data_version = -1
         with _explained(path):
-            # Whichever thread drops the last reference closes it; only one uses it.
-            self._connection = _connect(f"file:{quote(os.fsencode(path))}?mode=ro", check_same_thread=False)
-            self._cursor = self._connection.cursor()
+            self._open()
 
     def find(self, key: str) -> Prepared | None:
         """Return what was prepared of the registration of `key`, as the registry stands now.
@@ -182,6 +183,8 @@ class RegistryReader(Generic[Prepared]):
             The registry cannot be read.
         """
         try:
+            if time.monotonic() > self._identified_until:
+                self._follow_replacement()
             # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
             (data_version,) = self._cursor.execute("PRAGMA data_version").fetchone()
             if data_version != self._data_version:
@@ -190,8 +193,24 @@ class RegistryReader(Generic[Prepared]):
                 self._data_version = data_version
             prepared = self._prepared.get(key)
             return self._prepare_anew(key) if prepared is None else prepared
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise RegistryError(str(self.path), str(error)) from error
+
+    def _open(self) -> None:
+        self._identity = _identify(self.path)
+        self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
+        # Whichever thread drops the last reference closes it; only one uses it.
+        self._connection = _connect(f"file:{quote(os.fsencode(self.path))}?mode=ro", check_same_thread=False)
+        self._cursor = self._connection.cursor()
+        self._data_version = -1
+
+    def _follow_replacement(self) -> None:
+        """Open the registry anew where its file has been replaced, which data_version does not tell."""
+        if _identify(self.path) == self._identity:
+            self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
+        else:
+            self._connection.close()
+            self._open()
 
     def _prepare_anew(self, key: str) -> Prepared | None:
         registration = _select(self._connection, key)
@@ -211,22 +230,21 @@ class RegistryReader(Generic[Prepared]):
             self._connection.close()
 
 
-#: Held by the thread that uses a `Registry`, and during a fork: SQLite has locks of the whole process, and a child
-#: that inherited one of them taken would wait for ever.
+#: Held by the thread that uses a `Registry`. It is held during a fork too, with all connections closed: SQLite's
+#: own locks must not be copied taken, nor its connections (https://www.sqlite.org/howtocorrupt.html, 2.6).
 _using_sqlite = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
-_inherited_connections: list[sqlite3.Connection] = []
 
 
-def _start_in_child() -> None:
-    for registry in _registries:
-        registry._forget_connection()
-    _using_sqlite.release()
+def _prepare_fork() -> None:
+    _using_sqlite.acquire()
+    for registry in list(_registries):
+        registry.close()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_using_sqlite.acquire, after_in_parent=_using_sqlite.release, after_in_child=_start_in_child
+        before=_prepare_fork, after_in_parent=_using_sqlite.release, after_in_child=_using_sqlite.release
     )
 
 
@@ -252,6 +270,15 @@ def _connect(target: str, *, check_same_thread: bool) -> sqlite3.Connection:
         check_same_thread=check_same_thread,
         uri=target.startswith("file:"),
     )
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from any other under the same name; None where there is none."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _make_private_file(path: Path) -> None:

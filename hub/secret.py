@@ -22,19 +22,29 @@ def read_secret(registry_path: Path) -> bytes:
     path = registry_path.with_name(registry_path.name + ".secret")
     try:
         try:
-            secret = path.read_bytes()
+            secret, status = _read_private(path)
         except FileNotFoundError:
             make_private_directories(path)
             _make_secret(path)
-            secret = path.read_bytes()
+            secret, status = _read_private(path)
     except OSError as error:
         raise RegistryError(str(registry_path), f"its secret {path.name!r}: {error.strerror}") from error
+    if os.geteuid() not in (0, status.st_uid) or status.st_mode & 0o077:
+        raise RegistryError(
+            str(registry_path),
+            f"its secret {path.name!r} is known to others; remove it (URLs of paths will change)",
+        )
     if len(secret) != SECRET_BYTES:
         raise RegistryError(
             str(registry_path),
             f"its secret {path.name!r} is damaged; remove it (URLs of paths will change)",
         )
     return secret
+
+
+def _read_private(path: Path) -> tuple[bytes, os.stat_result]:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        return file.read(), os.fstat(file.fileno())
 
 
 def _make_secret(path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 
 def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
@@ -33,8 +34,8 @@ def find_base_url(base_url: str | None = None) -> str:
 
 
 def normalise_base_url(base_url: str) -> str:
-    """Return `base_url` with one slash at each end."""
-    path = base_url.strip("/")
+    """Return `base_url` with one slash at each end, and quoted where that is needed."""
+    path = quote(base_url.strip("/"), safe="/%:@!$&'()*+,;=~")
     return f"/{path}/" if path else "/"
 
 

@@ -45,8 +45,9 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) 
     ------
     PreconditionFailed, RangeNotSatisfiable
     """
-    headers = [*publication.headers, *file.validators]
-    verdict = evaluate(environ, file.etag, file.modified_seconds)
+    etag = publication.tag(file.etag)
+    headers = [*publication.headers, ("ETag", etag), file.last_modified]
+    verdict = evaluate(environ, etag, file.modified_seconds)
     if verdict is Verdict.NOT_MODIFIED:
         return Answer("304 Not Modified", headers, ())
     if verdict is Verdict.FAILED:
@@ -55,20 +56,20 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) 
         headers += SANDBOX
     if environ["REQUEST_METHOD"] == "HEAD":  # RFC 9110, 14.2: Range is for GET alone
         return Answer("200 OK", [*headers, *file.content], ())
-    spans = _requested_spans(environ, file)
+    spans = _requested_spans(environ, file, etag)
     if spans is None:
         whole = Span(0, file.version.size_bytes)
         return Answer("200 OK", [*headers, *file.content], _span_body(environ, file, whole))
     return _answer_spans(environ, headers, file, spans)
 
 
-def _requested_spans(environ: WSGIEnvironment, file: File) -> list[Span] | None:
+def _requested_spans(environ: WSGIEnvironment, file: File, etag: str) -> list[Span] | None:
     """Return what the Range header asks for; None: the whole file."""
     requested = environ.get("HTTP_RANGE")
     if requested is None:
         return None
     if_range = environ.get("HTTP_IF_RANGE")
-    if if_range is not None and not is_range_current(if_range, file.etag, file.modified_seconds, time.time()):
+    if if_range is not None and not is_range_current(if_range, etag, file.modified_seconds, time.time()):
         return None
     return parse_range(requested, file.version.size_bytes)
 
@@ -94,7 +95,9 @@ def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File, spans:
 
 def answer_error(environ: WSGIEnvironment, error: RelayError) -> Answer:
     """Return the answer that tells the client of `error`, as plain text, or as JSON where the client prefers that."""
-    accepted = parse_accept_header(environ.get("HTTP_ACCEPT"), MIMEAccept)
+    preference = environ.get("HTTP_ACCEPT", "")
+    # Werkzeug's parser takes time with the square of the length.
+    accepted = parse_accept_header(preference if len(preference) <= 1000 else None, MIMEAccept)
     content_type = accepted.best_match(["text/plain", "application/json"], default="text/plain")
     if content_type == "application/json":
         text = json.dumps({"status": int(error.status[:3]), "error": str(error)})

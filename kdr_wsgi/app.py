@@ -40,6 +40,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     catalog = Catalog(settings.registry, OWNER if settings.as_owner else EVERYONE)
 
     app = Flask("kdr_wsgi", static_folder=None)
+    # A redirect would name the host of the request, which is wrong behind a proxy.
+    app.url_map.merge_slashes = False
 
     @app.get(ROUTE + "_probe")
     def probe() -> Response:

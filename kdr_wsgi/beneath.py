@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from typing import TypeVar
 
-from kdr_wsgi.errors import IsDirectory, NoSuchEntry, NotReadable
+from kdr_wsgi.errors import FileBeingChanged, IsDirectory, NoSuchEntry, NotReadable
 
 # O_PATH opens a directory that may be searched but not listed; elsewhere than on Linux that takes O_SEARCH.
 _SEARCH: int = getattr(os, "O_PATH", 0) or getattr(os, "O_SEARCH", os.O_RDONLY)
@@ -80,6 +80,8 @@ def explain(error: OSError) -> Exception:
         return NoSuchEntry()
     if error.errno in (errno.EACCES, errno.EPERM):
         return NotReadable()
+    if error.errno == errno.EAGAIN:  # Somebody holds a lease to write (fcntl(2)), which O_NONBLOCK does not wait for.
+        return FileBeingChanged()
     return error
 
 
@@ -123,6 +125,8 @@ def _resolve(root: bytes, names: list[bytes]) -> list[bytes]:
     try:
         real_root = os.path.realpath(root)
         real = os.path.realpath(join_names(real_root, names))
+    except RecursionError:  # More links after one another than the kernel follows.
+        raise NoSuchEntry from None
     except OSError as error:
         if error.errno == errno.EINVAL:  # From readlink(2): it has ceased to be a link just now.
             raise NoSuchEntry from None

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from kdr_wsgi.files import SmallFile
 
-Place = tuple[bytes, bytes]
+#: A root, an entry below it and the name under which it is exposed.
+Place = tuple[bytes, bytes, bytes]
+
+#: After this long a file is read again, whatever its status says: stores through a memory map change no times at
+#: once (mmap(2), msync(2)), and a folder that was moved away may be reached through a link now.
+MAX_AGE_SECONDS = 2.0
 
 
 class FileCache:
-    """Maps a path, and the name under which it is exposed, to the small file that was read there.
+    """Maps a place to the small file that was read there.
 
     What is evicted is the oldest that nobody has asked for since its turn
     last came, so that one walk over a large tree does not push out what is
@@ -20,11 +26,11 @@ class FileCache:
     Parameters
     ----------
     capacity_bytes : int
-        What bodies and paths may take together.
+        What bodies and places may take together.
     """
 
-    #: What Python's objects take around a body and a path, about.
-    OVERHEAD_BYTES = 600
+    #: What Python's objects take around a body, measured on CPython 3.11.
+    OVERHEAD_BYTES = 1500
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
@@ -35,7 +41,7 @@ class FileCache:
     def find(self, place: Place, status: os.stat_result) -> SmallFile | None:
         """Return the file at `place` if `status`, taken just now, is of the version that is kept."""
         entry = self._entries.get(place)
-        if entry is None or not entry.file.version.is_of(status):
+        if entry is None or time.monotonic() > entry.ends_at or not entry.file.version.is_of(status):
             return None
         entry.was_asked_for = True
         return entry.file
@@ -44,7 +50,7 @@ class FileCache:
         """Keep `file`, unless a later change might not show in its version."""
         if not file.version.is_settled:
             return
-        entry = _Entry(file, len(place[0]) + file.version.size_bytes + self.OVERHEAD_BYTES)
+        entry = _Entry(file, sum(map(len, place)) + file.version.size_bytes + self.OVERHEAD_BYTES)
         with self._lock:
             self._remove(place)
             self._entries[place] = entry
@@ -67,9 +73,10 @@ class FileCache:
 
 
 class _Entry:
-    __slots__ = ("file", "size_bytes", "was_asked_for")
+    __slots__ = ("ends_at", "file", "size_bytes", "was_asked_for")
 
     def __init__(self, file: SmallFile, size_bytes: int) -> None:
         self.file = file
+        self.ends_at = time.monotonic() + MAX_AGE_SECONDS
         self.size_bytes = size_bytes
         self.was_asked_for = False

@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from hub.registration import Registration, Visibility
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.errors import UnknownKey
@@ -21,6 +23,7 @@ class Publication:
 
     registration: Registration
     headers: tuple[tuple[str, str], ...]
+    variant: str
 
     @classmethod
     def prepare(cls, registration: Registration) -> Publication:
@@ -28,7 +31,14 @@ class Publication:
         own = registration.headers
         chosen = {name.lower() for name, _ in own}
         defaults = tuple(pair for pair in ALWAYS if pair[0].lower() not in chosen)
-        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")))
+        # Who has kept an answer with other headers must not be told that nothing has changed.
+        is_plain = not own and not registration.trusted
+        variant = "" if is_plain else blake3(repr((registration.trusted, own)).encode()).hexdigest(8)
+        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")), variant)
+
+    def tag(self, etag: str) -> str:
+        """Return the entity tag of a file as this registration serves it, in its quotes."""
+        return f'{etag[:-1]}-{self.variant}"' if self.variant else etag
 
 
 class Catalog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hub import HubError, JupyterRelayHub, __version__
+from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
 from hub.settings import find_base_url, find_registry_path
@@ -22,6 +24,10 @@ DEFAULT_BIND = "127.0.0.1:8000"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 told why not on stderr, 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A key or a path may hold what the terminal's encoding cannot express.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options))
     except (HubError, SettingError, CommandError) as error:
@@ -32,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # `kdr list | head`: nobody reads on. What is left in the buffer must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"kdr: {error}", file=sys.stderr)
         return 1
 
 
@@ -68,7 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--workers", metavar="N", type=_positive_int, default=2, help="processes (default: 2)")
     serve.add_argument(
-        "--publish", metavar="PATH", nargs="+", default=[], help="publish these, visible to all; they stay registered"
+        "--publish",
+        metavar="PATH",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="publish these, visible to all; they stay registered",
     )
     serve.add_argument(
         "--as-owner", action="store_true", help="let whoever connects read as you do, private registrations too"
@@ -196,17 +210,19 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    if not _open_registry(options).revoke(options.key):
+    if not _open_registry(options).revoke(check_key(options.key)):
         raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
     return 0
 
 
 def _gc(options: argparse.Namespace) -> int:
+    from kdr_wsgi.doctor import is_missing
+
     registry = _open_registry(options)
     removed = registry.remove_expired(time.time())
     if options.missing:
         for registration in registry.registrations():
-            if not os.path.lexists(registration.root) and registry.revoke(registration.key):
+            if is_missing(registration.root) and registry.revoke(registration.key):
                 removed.append(registration)
     for registration in removed:
         print(f"removed {_printable(registration.key)}  {_printable(os.fsdecode(registration.root))}")

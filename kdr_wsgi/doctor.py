@@ -27,7 +27,7 @@ class Finding:
 
 def examine(path: Path) -> Iterator[Finding]:
     """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
-    if not path.exists():
+    if is_missing(os.fsencode(path)):
         yield Finding("note", f"registry {path}: not there yet; the first kdr publish or hub.serve_tree makes it")
         return
     registry = Registry(path)
@@ -53,8 +53,11 @@ def _examine_permissions(path: Path) -> Iterator[Finding]:
     for private, right in ((path.parent, 0o700), (path, 0o600), (secret, 0o600)):
         if not private.exists():
             continue
-        mode = stat.S_IMODE(private.stat().st_mode)
-        if mode & 0o077:
+        status = private.stat()
+        mode = stat.S_IMODE(status.st_mode)
+        if status.st_uid != os.geteuid() or mode & stat.S_ISVTX:
+            yield Finding("bad", f"permissions of {private}: it is shared; name another registry in KDR_REGISTRY")
+        elif mode & 0o077:
             yield Finding(
                 "bad", f"permissions of {private}: others have some ({mode:o}); run: chmod {right:o} {private}"
             )
@@ -90,3 +93,14 @@ def _examine_registration(registration: Registration) -> Finding:
     if not os.access(registration.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
     return Finding("ok", f"{what}: readable, visibility {registration.visibility}")
+
+
+def is_missing(path: bytes) -> bool:
+    """Whether nothing is at `path`; what cannot be looked at is not missing."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -27,21 +27,20 @@ class _File:
         The strong entity tag, in its quotes.
     modified_seconds : int
         Last-Modified, seconds since the epoch.
-    validators, content : tuple of headers
-        Who the file is, and what all of it is as a body.
+    last_modified : header
+        The same as it is sent.
+    content : tuple of headers
+        What all of the file is as a body.
     """
 
-    __slots__ = ("content", "etag", "media_type", "modified_seconds", "validators", "version")
+    __slots__ = ("content", "etag", "last_modified", "media_type", "modified_seconds", "version")
 
     def __init__(self, version: FileVersion, media_type: MediaType) -> None:
         self.version = version
         self.media_type = media_type
         self.etag = version.make_etag()
         self.modified_seconds = version.last_modified(time.time())
-        self.validators = (
-            ("ETag", self.etag),
-            ("Last-Modified", formatdate(self.modified_seconds, usegmt=True)),
-        )
+        self.last_modified = ("Last-Modified", formatdate(self.modified_seconds, usegmt=True))
         self.content = (
             ("Content-Type", media_type.content_type),
             ("Content-Length", str(version.size_bytes)),

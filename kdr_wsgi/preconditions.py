@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any
 
+from werkzeug.datastructures import ETags
 from werkzeug.http import parse_date, parse_etags
+
+#: Servers join the lines of a repeated header, so that their limits for a line do not bound a list.
+_MAX_LIST_CHARACTERS = 8192
 
 
 class Verdict(Enum):
@@ -31,7 +35,7 @@ def evaluate(environ: Mapping[str, Any], etag: str, modified_seconds: int) -> Ve
     """
     if_match = environ.get("HTTP_IF_MATCH")
     if if_match is not None:  # 13.1.1: the strong comparison
-        if not (if_match.strip() == "*" or parse_etags(if_match).is_strong(etag[1:-1])):
+        if not (if_match.strip() == "*" or _parse_tags(if_match).is_strong(etag[1:-1])):
             return Verdict.FAILED
     elif "HTTP_IF_UNMODIFIED_SINCE" in environ:  # 13.1.4
         unmodified_since = _parse_seconds(environ["HTTP_IF_UNMODIFIED_SINCE"])
@@ -42,7 +46,7 @@ def evaluate(environ: Mapping[str, Any], etag: str, modified_seconds: int) -> Ve
     if if_none_match is not None:  # 13.1.2: the weak comparison
         if if_none_match == etag or if_none_match.strip() == "*":
             return Verdict.NOT_MODIFIED
-        if parse_etags(if_none_match).contains_weak(etag[1:-1]):
+        if _parse_tags(if_none_match).contains_weak(etag[1:-1]):
             return Verdict.NOT_MODIFIED
     elif "HTTP_IF_MODIFIED_SINCE" in environ:  # 13.1.3
         modified_since = _parse_seconds(environ["HTTP_IF_MODIFIED_SINCE"])
@@ -63,7 +67,15 @@ def is_range_current(if_range: str, etag: str, modified_seconds: int, now_second
     return _parse_seconds(if_range) == modified_seconds and modified_seconds + 1 <= now_seconds
 
 
+def _parse_tags(header: str) -> ETags:
+    """Return the tags of a list; none where it is longer than any list of tags that we gave out."""
+    return parse_etags(header if len(header) <= _MAX_LIST_CHARACTERS else None)
+
+
 def _parse_seconds(http_date: str) -> int | None:
     """Return an HTTP-date as seconds since the epoch; None where it is not valid."""
-    date = parse_date(http_date)
-    return None if date is None else int(date.timestamp())
+    try:
+        date = parse_date(http_date)
+        return None if date is None else int(date.timestamp())
+    except OverflowError:
+        return None

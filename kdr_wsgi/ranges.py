@@ -11,6 +11,9 @@ _RANGE_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 #: Larger than any file; numbers with more digits than this one has are as good as it.
 _BEYOND_ANY_FILE = 10**18
 
+#: A longer header costs more than it can save (RFC 9110, 14.2: a server may ignore it).
+_MAX_CHARACTERS = 8192
+
 
 class Span(NamedTuple):
     """The bytes from `start` up to, but not with, `stop`."""
@@ -41,11 +44,11 @@ def parse_range(header: str, size_bytes: int) -> list[Span] | None:
     -------
     list of Span or None
         An empty list: not satisfiable (416). None: the header is to be
-        ignored, for its unit is another, its syntax is wrong (14.2), or it asks
-        for the last bytes of an empty file, which no Content-Range can express.
+        ignored, for its unit is another, its syntax is wrong or it is far too
+        long (14.2), or it asks for the last bytes of an empty file, which no Content-Range can express.
     """
     unit, _, range_set = header.partition("=")
-    if unit.strip().lower() != "bytes":
+    if unit.strip().lower() != "bytes" or len(header) > _MAX_CHARACTERS:
         return None
     spans = []
     specs = [spec for item in range_set.split(",") if (spec := item.strip(" \t"))]

@@ -48,9 +48,10 @@ def find_servers(registry: Path) -> list[RunningServer]:
             told = json.loads(path.read_text())
             server = RunningServer(int(told["process"]), str(told["url"]))
             os.kill(server.process, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
+            # It has ended; a process of another user may have its number by now.
             path.unlink(missing_ok=True)
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, KeyError):
             continue  # It is just being removed, or written.
         else:
             found.append(server)

@@ -40,7 +40,7 @@ def listen(bind: str) -> socket.socket:
     """
     try:
         if bind.startswith("unix:"):
-            return _listen_unix(bind.removeprefix("unix:"))
+            return _listen_unix(bind, bind.removeprefix("unix:"))
         host, separator, port = bind.rpartition(":")
         if not (separator and host and port.isascii() and port.isdigit() and int(port) < 65536):
             raise BindError(bind, "write HOST:PORT (port 0: a free one) or unix:PATH")
@@ -49,9 +49,12 @@ def listen(bind: str) -> socket.socket:
         return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
     except socket.gaierror as error:
         raise BindError(bind, f"the host is not known: {error.strerror}") from error
+    except UnicodeError as error:
+        raise BindError(bind, "the host is not known") from error
     except OSError as error:
-        remedy = "; name another port, or 0 for a free one" if error.errno == errno.EADDRINUSE else ""
-        raise BindError(bind, f"{os.strerror(error.errno or 0)}{remedy}") from error
+        is_busy_port = error.errno == errno.EADDRINUSE and not bind.startswith("unix:")
+        remedy = "; name another port, or 0 for a free one" if is_busy_port else ""
+        raise BindError(bind, f"{os.strerror(error.errno) if error.errno else error}{remedy}") from error
 
 
 def url_of(listener: socket.socket) -> str:
@@ -121,17 +124,19 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return create_app(self._config)
 
 
-def _listen_unix(path: str) -> socket.socket:
+def _listen_unix(bind: str, path: str) -> socket.socket:
+    if not path:
+        raise BindError(bind, "name the socket's path behind the colon")
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         pass
     else:
         if not stat.S_ISSOCK(status.st_mode):
-            raise BindError(f"unix:{path}", "something else than a socket is there")
+            raise BindError(bind, "something else than a socket is there")
         with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path) == 0:
-                raise BindError(f"unix:{path}", "another server listens there")
+            if probe.connect_ex(path) != errno.ECONNREFUSED:
+                raise BindError(bind, "another server listens there")
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
     # bind(2) makes the socket with what the umask leaves; chmod would come too late.

@@ -6,7 +6,7 @@ import os
 
 from hub.registration import Registration
 from kdr_wsgi import beneath
-from kdr_wsgi.cache import FileCache
+from kdr_wsgi.cache import FileCache, Place
 from kdr_wsgi.errors import FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry
 from kdr_wsgi.files import File, OpenFile
 from kdr_wsgi.media_types import find_media_type
@@ -43,17 +43,18 @@ class FileStore:
             path = registration.root
         else:
             path = registration.root + b"/" + entry
+        place = (registration.root, entry, registration.name)
         try:
             # Links on the way may lead this stat outside. It is believed in what it says of a file that was found
-            # beneath already, and where nothing is there at all.
-            status = os.stat(path, follow_symlinks=False)
+            # beneath this very root before, and where nothing is there at all.
+            kept = self._cache.find(place, os.stat(path, follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchEntry from None
         except OSError:
-            return self._open_anew(path, registration, entry)
-        return self._cache.find((path, registration.name), status) or self._open_anew(path, registration, entry)
+            kept = None
+        return kept or self._open_anew(registration, entry, place)
 
-    def _open_anew(self, path: bytes, registration: Registration, entry: bytes) -> File:
+    def _open_anew(self, registration: Registration, entry: bytes, place: Place) -> File:
         media_type = find_media_type(entry[entry.rfind(b"/") + 1 :])
         for _ in range(_ATTEMPTS):
             file = OpenFile(_open(registration, entry), media_type)
@@ -64,7 +65,7 @@ class FileStore:
                     small = file.read_whole()
                 except FileChanged:
                     continue
-            self._cache.add((path, registration.name), small)
+            self._cache.add(place, small)
             return small
         raise FileBeingChanged
 

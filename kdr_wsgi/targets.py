@@ -72,10 +72,21 @@ def _encoded_path(environ: WSGIEnvironment, sent: str) -> str:
     if not sent.startswith("/"):  # RFC 9112, 3.2.2: the absolute form
         sent = "/" + sent.partition("://")[2].partition("/")[2]
     encoded = sent.partition("?")[0].partition("#")[0]
-    mount_depth = environ.get("SCRIPT_NAME", "").count("/")
-    below_mount = "/" + encoded.split("/", mount_depth + 1)[-1]
-    for candidate in (encoded, below_mount):
+    for candidate in (encoded, _below(encoded, environ.get("SCRIPT_NAME", ""))):
         if unquote_to_bytes(candidate) == environ["PATH_INFO"].encode("latin-1"):
             return candidate
-    # A middleware has rewritten the path.
+    # A middleware has rewritten the path, and taken with it which slashes were encoded.
+    if "%2f" in encoded.lower():
+        raise MalformedTarget
     return quote(environ["PATH_INFO"].encode("latin-1"))
+
+
+def _below(encoded: str, mount: str) -> str:
+    """Return what follows the mount point in an encoded path."""
+    left = len(mount)
+    segments = encoded.split("/")
+    for position, segment in enumerate(segments[1:], start=1):
+        if left <= 0:
+            return "/" + "/".join(segments[position:])
+        left -= 1 + len(unquote_to_bytes(segment))
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kdr_wsgi.cache import MAX_AGE_SECONDS
 from tests.conftest import LiveServer, make_settled
 from tests.raw_http import Connection, fetch
 
@@ -235,3 +237,16 @@ def test_many_readers_get_each_byte_right_while_registrations_change(
         thread.join()
     assert failures == []
     assert min(counted) > 10
+
+
+def test_stores_through_a_memory_map_show_soon(server: LiveServer, tree: Path) -> None:
+    path = tree / "a"
+    path.write_bytes(b"A" * 4096)
+    url = server.hub.serve_tree(tree, visibility="public") + "a"
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 4096) as mapped:
+        mapped[:] = b"B" * 4096
+        make_settled(path)
+        assert fetch(server.address, url).body == b"B" * 4096
+        mapped[:] = b"C" * 4096
+        time.sleep(MAX_AGE_SECONDS)
+        assert fetch(server.address, url).body == b"C" * 4096

@@ -151,7 +151,7 @@ def test_a_wrong_address_is_explained(browser: Browser, demo_server: LiveServer,
 
 def test_script_in_data_runs_without_the_viewers_login(browser: Browser, demo_server: LiveServer, tree: Path) -> None:
     (tree / "evil.html").write_text(
-        "<script>document.title = origin; try { document.cookie } catch (e) { document.title += ' no cookies' }</script>"
+        "<script>document.title = origin;try { document.cookie } catch (e) { document.title += ' no cookies' }</script>"
     )
     url = demo_server.hub.serve_tree(tree, visibility="public")
     with opened(browser, f"http://127.0.0.1:{demo_server.address[1]}{url}evil.html") as (page, _):

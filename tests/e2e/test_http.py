@@ -48,6 +48,7 @@ PRECONDITIONS: list[tuple[dict[str, str], int]] = [
     ({"If-Modified-Since": LATER}, 304),
     ({"If-Modified-Since": EARLIER}, 200),
     ({"If-Modified-Since": "yesterday"}, 200),
+    ({"If-Modified-Since": f"Sun, 06 Nov {'9' * 20} 08:49:37 GMT"}, 200),
     ({"If-Match": "@"}, 200),
     ({"If-Match": '"other", @'}, 200),
     ({"If-Match": "*"}, 200),
@@ -386,3 +387,36 @@ def test_over_long_paths_are_refused(server: LiveServer, tree: Path) -> None:
     assert ask(server, url + "x/" * 1000, {}).status == 404
     with Connection(server.address) as connection:
         assert connection.request("GET", url + "x" * 9000).status == 414
+
+
+def test_a_registration_that_changes_its_headers_is_sent_anew(server: LiveServer, tree: Path) -> None:
+    (tree / "a.html").write_text("<p>")
+    url = server.hub.serve_tree(tree, visibility="public", trusted=True) + "a.html"
+    trusted = ask(server, url, {})
+    server.hub.serve_tree(tree, visibility="public")
+    plain = ask(server, url, {"If-None-Match": trusted["ETag"]})
+    assert (plain.status, plain["Content-Security-Policy"]) == (200, "sandbox allow-scripts")
+    server.hub.serve_tree(tree, visibility="public", headers={"Content-Encoding": "gzip"})
+    assert ask(server, url, {"If-None-Match": plain["ETag"]}).status == 200
+    assert ask(server, url, {"If-None-Match": ask(server, url, {})["ETag"]}).status == 304
+
+
+def test_headers_of_any_length_are_answered_at_once(server: LiveServer, tree: Path) -> None:
+    (tree / "a").write_bytes(SMALL)
+    url = server.hub.serve_tree(tree, visibility="public") + "a"
+    for name, text, path, status in (
+        ("Accept", "x" + " " * 8000 + "y", "/wwtkdr/unknown/a", 404),
+        ("Range", "bytes=" + "0-0," * 2000, url, 200),
+        ("If-None-Match", '"a",' * 2000, url, 200),
+        ("If-Match", '"a",' * 2000, url, 412),
+    ):
+        with Connection(server.address) as connection:
+            lines = "".join(f"{name}: {text}\r\n" for _ in range(80))
+            connection.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
+            started = time.monotonic()
+            assert connection.receive().status == status
+            assert time.monotonic() - started < 3
+
+
+def test_a_doubled_slash_is_not_redirected_to_the_host_of_the_request(server: LiveServer) -> None:
+    assert fetch(server.address, "/wwtkdr//_probe").status == 404

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from kdr_wsgi.cache import MAX_AGE_SECONDS
 from tests.conftest import LiveServer, unprivileged
 from tests.raw_http import Connection, fetch
 
@@ -256,3 +259,64 @@ def test_a_prefix_that_a_client_claims_changes_nothing(server: LiveServer, tree:
     with Connection(server.address) as connection:
         answer = connection.request("GET", url + "sub", claimed)
     assert (answer.status, answer["Location"]) == (308, "./sub/")
+
+
+def test_what_one_registration_has_read_is_nothing_to_another(server: LiveServer, tree: Path) -> None:
+    (tree / "shown").mkdir()
+    (tree / "hidden").mkdir()
+    (tree / "hidden" / "a").write_text("SECRET")
+    shown = server.hub.serve_tree(tree / "shown", visibility="public")
+    whole = server.hub.serve_tree(tree, visibility="public")
+    (tree / "shown").rmdir()
+    (tree / "shown").symlink_to("hidden")
+    assert fetch(server.address, shown + "a").status == 404
+    assert fetch(server.address, whole + "shown/a").body == b"SECRET"
+    assert fetch(server.address, whole + "hidden/a").body == b"SECRET"
+    assert fetch(server.address, shown + "a").status == 404
+
+
+def test_a_folder_that_moves_out_is_soon_out_of_reach(server: LiveServer, tree: Path, tmp_path: Path) -> None:
+    (tree / "sub").mkdir()
+    (tree / "sub" / "a").write_text("x")
+    url = server.hub.serve_tree(tree, visibility="public")
+    assert fetch(server.address, url + "sub/a").status == 200
+    (tree / "sub").rename(tmp_path / "moved")
+    assert fetch(server.address, url + "sub/a").status == 404
+    (tree / "sub").symlink_to(tmp_path / "moved")
+    time.sleep(MAX_AGE_SECONDS)
+    assert fetch(server.address, url + "sub/a").status == 404
+
+
+def test_a_chain_of_a_thousand_links_is_no_entry(server: LiveServer, tree: Path) -> None:
+    (tree / "0").write_text("x")
+    for number in range(1, 1200):
+        (tree / str(number)).symlink_to(str(number - 1))
+    url = server.hub.serve_tree(tree, visibility="public")
+    assert fetch(server.address, url + "20").body == b"x"
+    assert fetch(server.address, url + "1199").status == 404
+
+
+def test_a_file_that_somebody_holds_a_lease_on_is_asked_for_again(server: LiveServer, tree: Path) -> None:
+    (tree / "a").write_text("x")
+    url = server.hub.serve_tree(tree, visibility="public")
+    descriptor = os.open(tree / "a", os.O_RDWR)
+    previous = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        answer = fetch(server.address, url + "a")
+    finally:
+        os.close(descriptor)
+        signal.signal(signal.SIGIO, previous)
+    assert (answer.status, answer["Retry-After"]) == (503, "1")
+    assert fetch(server.address, url + "a").body == b"x"
+
+
+def test_a_base_url_may_hold_an_encoded_slash(start_server: Callable[..., LiveServer], tree: Path) -> None:
+    (tree / "x").mkdir()
+    (tree / "x" / "a").write_text("of k")
+    (tree / "a").write_text("of k/x")
+    server = start_server(environment={"KDR_BASE_URL": "/user/a%2Fb/"})
+    server.hub.serve_tree(tree, key="k", visibility="public")
+    server.hub.serve_tree(tree, key="k/x", visibility="public")
+    assert fetch(server.address, "/user/a%2Fb/wwtkdr/k%2Fx/a").body == b"of k/x"
+    assert fetch(server.address, "/user/a%2Fb/wwtkdr/k/x/a").body == b"of k"

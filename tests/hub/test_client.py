@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,3 +232,68 @@ def test_import_hub_is_light() -> None:
     assert not loaded & {"flask", "werkzeug", "gunicorn", "jinja2", "kdr_wsgi", "tornado", "jupyterhub", "traitlets"}
     foreign = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert foreign - {"hub", "blake3", "site", "sitecustomize", "usercustomize", "distutils-precedence"} == set()
+
+
+def test_a_path_behind_a_link_has_a_key_of_its_own(hub: JupyterRelayHub, tree: Path, tmp_path: Path) -> None:
+    (tree / "a").write_text("near")
+    (tmp_path / "far" / "sub").mkdir(parents=True)
+    (tmp_path / "far" / "a").write_text("far")
+    (tree / "link").symlink_to(tmp_path / "far" / "sub")
+    near = hub.serve_file(tree / "a")
+    far = hub.serve_file(f"{tree}/link/../a")
+    assert near.key != far.key
+    assert hub.serve_tree(f"{tree}/link/..").key == hub.serve_tree(tmp_path / "far").key
+    assert hub.serve_file(f"{tree}/../{tree.name}/a").key == near.key
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trusted": "no"},
+        {"trusted": None},
+        {"headers": ["A: b"]},
+        {"headers": "A: b"},
+        {"headers": {"Vary": "a", "vary": "b"}},
+        {"headers": {"A": "x" * 5000}},
+        {"ttl": True},
+        {"ttl": 10**400},
+        {"key": 5},
+        {"key": b"x"},
+        {"path": None},
+        {"path": 5},
+        {"path": "\ud800"},
+    ],
+)
+def test_values_of_the_wrong_kind_are_hub_errors(hub: JupyterRelayHub, tree: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(HubError):
+        hub.serve_tree(**{"path": tree, **options})
+    assert hub.registry.registrations() == []
+
+
+@pytest.mark.parametrize("extension", [None, b".fits", "\ud800", 5])
+def test_an_extension_is_text(hub: JupyterRelayHub, tree: Path, extension: Any) -> None:
+    (tree / "a").touch()
+    with pytest.raises(InvalidOption):
+        hub.serve_file(tree / "a", extension)
+
+
+def test_errors_travel_between_processes(tmp_path: Path) -> None:
+    for error in (
+        MissingPath("/x"),
+        NotAFile("/x", is_directory=True),
+        NotATree("/x"),
+        InvalidKey("k", "why"),
+        InvalidOption("ttl", -1, "why"),
+        RegistryError("/x", "why"),
+    ):
+        travelled = pickle.loads(pickle.dumps(error))
+        assert type(travelled) is type(error)
+        assert str(travelled) == str(error)
+        assert vars(travelled) == vars(error)
+
+
+def test_a_base_url_is_quoted(registry_path: Path, tree: Path) -> None:
+    made = JupyterRelayHub(registry=registry_path, base_url="/user/a b/", key_prefix="")
+    assert made.serve_tree(tree, "k") == "/user/a%20b/wwtkdr/k/"
+    made.registry.close()
+    assert JupyterRelayHub(base_url="/user/a%20b/").base_url == "/user/a%20b/"

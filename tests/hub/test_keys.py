@@ -62,3 +62,15 @@ def test_a_damaged_secret_is_told_and_kept(registry_path: Path) -> None:
     with pytest.raises(RegistryError, match="is damaged; remove it"):
         read_secret(registry_path)
     assert path.read_bytes() == b"short"
+
+
+def test_a_secret_that_others_know_is_refused(registry_path: Path) -> None:
+    read_secret(registry_path)
+    (path,) = registry_path.parent.iterdir()
+    path.chmod(0o644)
+    with pytest.raises(RegistryError, match="is known to others; remove it"):
+        read_secret(registry_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(RegistryError, match="symbolic links"):
+        read_secret(registry_path)

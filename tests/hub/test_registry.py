@@ -5,6 +5,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -255,6 +257,61 @@ def test_places_that_cannot_hold_a_registry_are_told(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "registry", Path("/proc/kdr/registry"), tmp_path / "folder"):
         with pytest.raises(RegistryError, match="cannot be used"):
             Registry(place).claim(a_tree())
+
+
+def test_a_registry_that_was_removed_is_noticed_by_writers_and_readers(
+    registry_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegistryReader, "IDENTIFY_SECONDS", 0.0)
+    registry = Registry(registry_path)
+    registry.claim(a_tree("old"))
+    reader = RegistryReader(registry_path, lambda found: found)
+    assert reader.find("old") == a_tree("old")
+    shutil.rmtree(registry_path.parent)
+    with pytest.raises(RegistryError, match="unable to open"):
+        reader.find("old")
+    registry.claim(a_tree("new"))
+    assert [found.key for found in registry.registrations()] == ["new"]
+    assert reader.find("new") == a_tree("new")
+    assert reader.find("old") is None
+    reader.close()
+    registry.close()
+
+
+def test_a_hub_does_not_write_into_a_registry_that_became_newer(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    registry.claim(a_tree())
+    with sqlite3.connect(registry_path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(RegistryTooNew):
+        registry.claim(a_tree("other"))
+    registry.close()
+
+
+def test_what_a_child_claims_after_its_parent_ended_is_there(registry_path: Path) -> None:
+    program = """
+import os, sys, time
+from pathlib import Path
+from hub.registration import Registration
+from hub.registry import Registry
+registry = Registry(Path(sys.argv[1]))
+registry.claim(Registration("parent", "tree", b"/"))
+parent = os.getpid()
+if os.fork() == 0:
+    registry.claim(Registration("child1", "tree", b"/"))
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    registry.claim(Registration("child2", "tree", b"/"))
+    print("done", flush=True)
+    time.sleep(1)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(registry_path)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"done\n"
+        other = Registry(registry_path)
+        assert [found.key for found in other.registrations()] == ["child1", "child2", "parent"]
+        other.close()
 
 
 registrations = st.builds(

@@ -21,30 +21,30 @@ def test_a_file_is_found_until_its_status_differs(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     status = os.stat(tmp_path / "a")
     kept = small_file(status, b"x")
-    cache.add((b"a", b""), kept)
-    assert cache.find((b"a", b""), status) is kept
-    assert cache.find((b"a", b"other name"), status) is None
+    cache.add((b"r", b"a", b""), kept)
+    assert cache.find((b"r", b"a", b""), status) is kept
+    assert cache.find((b"r", b"a", b"other name"), status) is None
     os.utime(tmp_path / "a", (1, 1))
-    assert cache.find((b"a", b""), os.stat(tmp_path / "a")) is None
+    assert cache.find((b"r", b"a", b""), os.stat(tmp_path / "a")) is None
 
 
 def test_a_version_that_might_hide_a_change_is_not_kept(tmp_path: Path) -> None:
     cache = FileCache(10_000)
     status = os.stat(tmp_path)
-    cache.add((b"a", b""), small_file(status, b"x", is_settled=False))
-    assert cache.find((b"a", b""), status) is None
+    cache.add((b"r", b"a", b""), small_file(status, b"x", is_settled=False))
+    assert cache.find((b"r", b"a", b""), status) is None
 
 
 def test_the_capacity_is_kept_and_what_is_asked_for_stays(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 400)
     status = os.stat(tmp_path / "a")
     cache = FileCache(10 * (400 + FileCache.OVERHEAD_BYTES + 10))
-    wanted = (b"wanted", b"")
+    wanted = (b"r", b"wanted", b"")
     cache.add(wanted, small_file(status, b"x" * 400))
     for number in range(100):
         assert cache.find(wanted, status) is not None
-        cache.add((b"scan%d" % number, b""), small_file(status, b"x" * 400))
-    kept = [number for number in range(100) if cache.find((b"scan%d" % number, b""), status)]
+        cache.add((b"r", b"scan%d" % number, b""), small_file(status, b"x" * 400))
+    kept = [number for number in range(100) if cache.find((b"r", b"scan%d" % number, b""), status)]
     assert 5 <= len(kept) <= 10
 
 
@@ -52,5 +52,5 @@ def test_what_is_larger_than_the_capacity_is_let_go(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     status = os.stat(tmp_path / "a")
     cache = FileCache(10)
-    cache.add((b"a", b""), small_file(status, b"x"))
-    assert cache.find((b"a", b""), status) is None
+    cache.add((b"r", b"a", b""), small_file(status, b"x"))
+    assert cache.find((b"r", b"a", b""), status) is None

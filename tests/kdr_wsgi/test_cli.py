@@ -95,6 +95,8 @@ def test_gc_removes_what_has_expired_and_on_demand_what_is_missing(kdr: Kdr, tre
         ("publish / --ttl -1", "ttl=-1.0 cannot be used: give a positive number of seconds, or None for no end"),
         ("serve --bind nowhere", "cannot listen on nowhere: write HOST:PORT (port 0: a free one) or unix:PATH"),
         ("serve --bind :1:99999", "cannot listen on :1:99999: write HOST:PORT (port 0: a free one) or unix:PATH"),
+        ("serve --bind unix:", "cannot listen on unix:: name the socket's path behind the colon"),
+        (f"serve --bind unix:/{'x' * 200}", f"cannot listen on unix:/{'x' * 200}: AF_UNIX path too long"),
         ("serve --publish /nothing", "cannot serve '/nothing': no such file or directory"),
     ],
 )
@@ -268,3 +270,23 @@ def test_a_client_of_this_machine_cannot_claim_headers_of_a_proxy(serve: Callabl
     path = "/wwtkdr/" + server.lines[1].partition("/wwtkdr/")[2]
     assert fetch(server.address, path + "a", {"SCRIPT_NAME": "/wwtkdr"}).status in (200, 400)
     assert fetch(server.address, path + "a", {"X-Forwarded-Proto": "https"}).status == 200
+
+
+def test_an_unknown_host_is_told(kdr: Kdr) -> None:
+    code, _, err = kdr("serve", "--bind", "no.such.host.invalid:0")
+    assert (code, err.startswith("kdr: cannot listen on no.such.host.invalid:0: the host is not known")) == (1, True)
+
+
+def test_a_socket_that_is_not_a_dead_servers_is_not_removed(kdr: Kdr, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        assert kdr("serve", "--bind", f"unix:{path}")[0] == 1
+    assert path.exists()
+    (tmp_path / "dangling").symlink_to("nothing")
+    assert "something else than a socket" in kdr("serve", "--bind", f"unix:{tmp_path / 'dangling'}")[2]
+
+
+def test_publish_may_be_given_several_times(serve: Callable[..., Serving], tree: Path, tmp_path: Path) -> None:
+    server = serve("--bind", "127.0.0.1:0", "--publish", tree, "--publish", tmp_path, lines=3)
+    assert len(set(server.lines)) == 3
