@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WSGIResponse
 
 from hub.errors import RegistryError
-from kdr_wsgi import __version__
+from hub.version import VERSION
 from kdr_wsgi.catalog import EVERYONE, OWNER, Catalog
 from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.relay import FileRelay
@@ -46,7 +46,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     @app.get(ROUTE + "_probe")
     def probe() -> Response:
         """Say that a Kernel Data Relay is here."""
-        return jsonify(status="ok", server="kdr-wsgi", version=__version__)
+        return jsonify(status="ok", server="kdr-wsgi", version=VERSION)
 
     @app.get(ROUTE + "_health")
     def health() -> tuple[Response, int]:

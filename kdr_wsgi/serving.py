@@ -45,8 +45,8 @@ def listen(bind: str) -> socket.socket:
         if not (separator and host and port.isascii() and port.isdigit() and int(port) < 65536):
             raise BindError(bind, "write HOST:PORT (port 0: a free one) or unix:PATH")
         host = host.removeprefix("[").removesuffix("]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, backlog=BACKLOG)
     except socket.gaierror as error:
         raise BindError(bind, f"the host is not known: {error.strerror}") from error
     except UnicodeError as error:

@@ -72,7 +72,9 @@ def _encoded_path(environ: WSGIEnvironment, sent: str) -> str:
     if not sent.startswith("/"):  # RFC 9112, 3.2.2: the absolute form
         sent = "/" + sent.partition("://")[2].partition("/")[2]
     encoded = sent.partition("?")[0].partition("#")[0]
-    for candidate in (encoded, _below(encoded, environ.get("SCRIPT_NAME", ""))):
+    mount: str = environ.get("SCRIPT_NAME", "")
+    # PEP 3333 has it decoded; gunicorn passes on what the administrator wrote.
+    for candidate in (encoded, _below(encoded, len(mount)), _below(encoded, len(unquote_to_bytes(mount)))):
         if unquote_to_bytes(candidate) == environ["PATH_INFO"].encode("latin-1"):
             return candidate
     # A middleware has rewritten the path, and taken with it which slashes were encoded.
@@ -81,9 +83,9 @@ def _encoded_path(environ: WSGIEnvironment, sent: str) -> str:
     return quote(environ["PATH_INFO"].encode("latin-1"))
 
 
-def _below(encoded: str, mount: str) -> str:
-    """Return what follows the mount point in an encoded path."""
-    left = len(mount)
+def _below(encoded: str, mount_bytes: int) -> str:
+    """Return what follows a mount point in an encoded path."""
+    left = mount_bytes
     segments = encoded.split("/")
     for position, segment in enumerate(segments[1:], start=1):
         if left <= 0:

@@ -17,9 +17,10 @@ SOURCE = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(SOURCE)]
+    # By way of the sdist, so that nothing of the source tree gets in that the sdist lacks.
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(SOURCE)]
     subprocess.run(command, check=True, capture_output=True, timeout=110)
-    (built,) = folder.iterdir()
+    (built,) = folder.glob("*.whl")
     return built
 
 
