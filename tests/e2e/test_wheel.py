@@ -45,13 +45,22 @@ def test_an_installed_wheel_serves(wheel: Path, tmp_path: Path, tree: Path) -> N
         "url = relay.serve_tree(sys.argv[2], visibility='public')\n"
         "static = relay.get_static_files_url()\n"
         "client = kdr_wsgi.create_app({'KDR_REGISTRY': sys.argv[1]}).test_client()\n"
-        "print(client.get(url + 'a').text, client.get(url).status_code, client.get(static + 'pyramid.html').status_code)\n"
+        "answers = [client.get(path) for path in (url + 'a', url, static + 'pyramid.html')]\n"
+        "print(answers[0].text, *(answer.status_code for answer in answers))\n"
         "print(sorted(p.name for m in (hub, kdr_wsgi) for p in pathlib.Path(m.__file__).parent.glob('py.typed')))\n"
     )
-    command = [python, "-W", "ignore::ResourceWarning", "-c", program, str(tmp_path / "registry"), str(tree)]
+    command: list[str | Path] = [
+        python,
+        "-W",
+        "ignore::ResourceWarning",
+        "-c",
+        program,
+        str(tmp_path / "registry"),
+        str(tree),
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     printed = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env=environment).stdout
-    assert printed == "x 200 200\n['py.typed', 'py.typed']\n"
+    assert printed == "x 200 200 200\n['py.typed', 'py.typed']\n"
     kdr = tmp_path / "venv" / "bin" / "kdr"
-    run = [kdr, "publish", str(tree), "--key", "k", "--registry", str(tmp_path / "registry")]
+    run: list[str | Path] = [kdr, "publish", str(tree), "--key", "k", "--registry", str(tmp_path / "registry")]
     assert subprocess.run(run, check=True, capture_output=True, text=True, cwd=tmp_path).stdout == "/wwtkdr/k/\n"
