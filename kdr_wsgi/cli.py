@@ -29,14 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A key or a path may hold what the terminal's encoding cannot express.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        # Here, where a failure is still told; Python's own flush at exit only complains.
+        sys.stdout.flush()
+        return code
     except (HubError, SettingError, CommandError) as error:
         print(f"kdr: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # `kdr list | head`: nobody reads on. What is left in the buffer must not fail at exit.
+        # `kdr list | head`: nobody reads on. What is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
