@@ -63,6 +63,16 @@ class Registry:
         self._identity: tuple[int, int] | None = None
         _registries.add(self)
 
+    def open(self) -> None:
+        """Make the file, or migrate it, where that is needed; the other calls do so too.
+
+        Raises
+        ------
+        RegistryError
+        """
+        with self._reading():
+            pass
+
     def claim(self, registration: Registration) -> None:
         """Store `registration`; it takes over a key that exists.
 

@@ -58,7 +58,7 @@ class Catalog:
         self._threads = threading.local()
         writer = Registry(registry)
         try:
-            writer.check()
+            writer.open()
         finally:
             writer.close()
 

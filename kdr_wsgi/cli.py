@@ -144,7 +144,7 @@ def _serve(options: argparse.Namespace) -> int:
     settings = read_settings(config)
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
     try:
-        hub.registry.check()
+        hub.registry.open()
         published = [_register(hub, path, visibility="public") for path in options.publish]
     finally:
         hub.registry.close()
