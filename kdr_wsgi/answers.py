@@ -13,7 +13,7 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import File, OpenFile, SpanFile
+from kdr_wsgi.files import File, OpenFile, SmallFile, SpanFile
 from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX
 from kdr_wsgi.multipart import ByteRanges
 from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
@@ -58,8 +58,8 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) 
         return Answer("200 OK", [*headers, *file.content], ())
     spans = _requested_spans(environ, file, etag)
     if spans is None:
-        whole = Span(0, file.version.size_bytes)
-        return Answer("200 OK", [*headers, *file.content], _span_body(environ, file, whole))
+        headers += file.content
+        return Answer("200 OK", headers, _whole_body(environ, file))
     return _answer_spans(environ, headers, file, spans)
 
 
@@ -88,7 +88,7 @@ def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File, spans:
         )
         return Answer("206 Partial Content", headers, _span_body(environ, file, span))
     if parts.length_bytes >= size_bytes:  # 14.2: a server may ignore ranges that cost more than the file
-        return Answer("200 OK", [*headers, *file.content], _span_body(environ, file, Span(0, size_bytes)))
+        return Answer("200 OK", [*headers, *file.content], _whole_body(environ, file))
     headers += (("Content-Type", parts.content_type), ("Content-Length", str(parts.length_bytes)))
     return Answer("206 Partial Content", headers, parts.body(file))
 
@@ -122,6 +122,10 @@ def answer_missing_slash(environ: WSGIEnvironment, name: bytes) -> Answer:
     query = environ.get("QUERY_STRING", "")
     location = f"./{quote(name, safe='')}/" + (f"?{query}" if query else "")
     return Answer("308 Permanent Redirect", [*ALWAYS, ("Location", location), ("Content-Length", "0")], ())
+
+
+def _whole_body(environ: WSGIEnvironment, file: File) -> Iterable[bytes]:
+    return (file.body,) if isinstance(file, SmallFile) else _span_body(environ, file, Span(0, file.version.size_bytes))
 
 
 def _span_body(environ: WSGIEnvironment, file: File, span: Span) -> Iterable[bytes]:

@@ -13,7 +13,7 @@ Place = tuple[bytes, bytes, bytes]
 
 #: After this long a file is read again, whatever its status says: stores through a memory map change no times at
 #: once (mmap(2), msync(2)), and a folder that was moved away may be reached through a link now.
-MAX_AGE_SECONDS = 2.0
+MAX_AGE_SECONDS = 5.0
 
 
 class FileCache:

@@ -56,17 +56,17 @@ class _File:
 
 
 class SmallFile(_File):
-    """A file in memory, all its bytes of the one version."""
+    """A file in memory; the bytes of its body are all of the one version."""
 
-    __slots__ = ("_body",)
+    __slots__ = ("body",)
 
     def __init__(self, version: FileVersion, media_type: MediaType, body: bytes) -> None:
         super().__init__(version, media_type)
-        self._body = body
+        self.body = body
 
     def read(self, span: Span) -> bytes:
         """Return the bytes of `span`."""
-        return self._body[span.start : span.stop]
+        return self.body[span.start : span.stop]
 
 
 class OpenFile(_File):

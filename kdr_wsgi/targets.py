@@ -41,6 +41,12 @@ def find_target(environ: WSGIEnvironment) -> Target | None:
     if not path.startswith(ROUTE):
         return None
     sent: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+    if "%" not in sent and path.isascii() and "\0" not in path:
+        # The common request: nothing is quoted, and characters are bytes.
+        key, slash, plain_entry = path[len(ROUTE) :].partition("/")
+        if not key or key[0] == "_":
+            return None
+        return Target(key, plain_entry.encode() if slash else None)
     if "%" in sent:
         encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ, sent))
         key_bytes, entry = unquote_to_bytes(encoded_key), unquote_to_bytes(encoded_entry)
