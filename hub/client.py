@@ -239,6 +239,8 @@ class JupyterRelayHub:
         return check_key(self.key_prefix + key if key and isinstance(key, str) else key)
 
     def _path_key(self, place: bytes, extension: bytes) -> str:
+        # First, so that no secret is left beside what is no registry.
+        self.registry.open()
         return path_key(place, extension, read_secret(self.registry.path))
 
 

@@ -351,8 +351,10 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError as error:
         raise RegistryError(str(path), str(error)) from error
+    except sqlite3.Error as error:
+        raise RegistryError(str(path), f"{error}; name another file in KDR_REGISTRY") from error
     except OSError as error:
         raise RegistryError(str(path), f"{error.strerror}: {os.fsdecode(error.filename or path)}") from error
 

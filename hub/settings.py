@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from hub.errors import InvalidOption
+
 
 def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
     """Return the registry's path: the argument, ``KDR_REGISTRY``, or the default below Jupyter's runtime directory."""
@@ -35,6 +37,8 @@ def find_base_url(base_url: str | None = None) -> str:
 
 def normalise_base_url(base_url: str) -> str:
     """Return `base_url` with one slash at each end, and quoted where that is needed."""
+    if "://" in base_url:
+        raise InvalidOption("base_url", base_url, "give the path alone, without scheme and host")
     path = quote(base_url.strip("/"), safe="/%:@!$&'()*+,;=~")
     return f"/{path}/" if path else "/"
 

@@ -63,7 +63,10 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         """Answer what no route knows, or what failed, in one line of text."""
         response = error.get_response(request.environ)
         response.content_type = "text/plain; charset=utf-8"
-        response.set_data(f"{error.description}\n")
+        is_missing = error.code == 404
+        response.set_data(
+            "Nothing is here; files are at wwtkdr/KEY/NAME.\n" if is_missing else f"{error.description}\n"
+        )
         return response
 
     @app.after_request

@@ -6,9 +6,11 @@ import argparse
 import io
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from hub import HubError, JupyterRelayHub, __version__
@@ -16,7 +18,7 @@ from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
 from hub.settings import find_base_url, find_registry_path
-from kdr_wsgi.settings import SettingError
+from kdr_wsgi.settings import SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
 
@@ -53,7 +55,7 @@ class CommandError(Exception):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="kdr", description="Publish files of this machine to a browser, by byte ranges, through Jupyter or alone."
+        prog="kdr", description="Publish files of this machine to a browser, by byte ranges."
     )
     parser.add_argument("--version", action="version", version=f"kdr {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         parents=[common],
         help="run the relay server in the foreground",
-        description="Serve what is registered. Whoever connects reads what is public, and nothing else.",
+        description="Serve what is registered. Whoever connects reads what is public; the rest only with --as-owner.",
         epilog="example: kdr serve --bind 127.0.0.1:0 --publish tiles/",
     )
     serve.add_argument(
@@ -85,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         action="extend",
         default=[],
-        help="publish these, visible to all; they stay registered",
+        help="publish these to whoever connects; they stay registered until kdr revoke",
     )
     serve.add_argument(
         "--as-owner", action="store_true", help="let whoever connects read as you do, private registrations too"
@@ -96,32 +98,50 @@ def _parser() -> argparse.ArgumentParser:
         "publish",
         parents=[common],
         help="register a file or a directory and print its partial URL",
+        description="Register a file or a directory and print its partial URL: the server's address goes in front.",
         epilog="example: kdr publish cube.fits --visibility public --ttl 3600",
     )
-    publish.add_argument("path", metavar="PATH")
+    publish.add_argument("path", metavar="PATH", help="a file or a directory")
     publish.add_argument("--key", metavar="K", help="the key in the URL (default: a hash of the path)")
     publish.add_argument(
-        "--extension", metavar="E", default="", help="appended to a file's name in the URL, as '.fits'"
+        "--extension", metavar="E", default="", help="appended to a file's name in the URL, '.fits' say"
     )
     publish.add_argument(
-        "--visibility", choices=VISIBILITIES, default="private", help="who may read (default: private)"
+        "--visibility",
+        choices=VISIBILITIES,
+        default="private",
+        help="who may read: you (private, the default), who is logged in, or all",
     )
-    publish.add_argument("--ttl", metavar="S", type=float, help="seconds until it ends by itself")
+    publish.add_argument("--ttl", metavar="S", type=float, help="seconds until it ends by itself (default: never)")
     publish.set_defaults(run=_publish)
 
-    listing = commands.add_parser("list", parents=[common], help="show what is registered")
-    listing.add_argument("--json", action="store_true", help="for programs")
+    listing = commands.add_parser(
+        "list",
+        parents=[common],
+        help="show what is registered",
+        description="Show what is registered: key, kind, who may read (and whether it is trusted), end, path.",
+    )
+    listing.add_argument("--json", action="store_true", help="print JSON, with the headers")
     listing.set_defaults(run=_list)
 
-    revoke = commands.add_parser("revoke", parents=[common], help="end a registration")
+    revoke = commands.add_parser(
+        "revoke", parents=[common], help="end a registration", description="End a registration at once."
+    )
     revoke.add_argument("key", metavar="KEY", help="as kdr list shows it")
     revoke.set_defaults(run=_revoke)
 
-    gc = commands.add_parser("gc", parents=[common], help="remove the registrations that have expired")
+    gc = commands.add_parser(
+        "gc", parents=[common], help="remove what has expired", description="Remove what has expired."
+    )
     gc.add_argument("--missing", action="store_true", help="those too whose file or directory does not exist any more")
     gc.set_defaults(run=_gc)
 
-    doctor = commands.add_parser("doctor", parents=[common], help="look for what is wrong, and say what to do")
+    doctor = commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="look for what is wrong, and say what to do",
+        description="Examine registry, permissions, servers and paths; exit code 1 if anything is bad.",
+    )
     doctor.set_defaults(run=_doctor)
 
     demo = commands.add_parser(
@@ -135,25 +155,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     from kdr_wsgi import serving
-    from kdr_wsgi.running import announced
-    from kdr_wsgi.settings import read_settings
 
     config = {"KDR_REGISTRY": str(_registry_path(options))}
     if options.as_owner:
         config["KDR_AS_OWNER"] = "1"
     settings = read_settings(config)
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
-    try:
-        hub.registry.open()
-        published = [_register(hub, path, visibility="public") for path in options.publish]
-    finally:
-        hub.registry.close()
+    hub.registry.open()
     try:
         listener = serving.listen(options.bind)
     except serving.BindError as error:
         raise CommandError(str(error)) from error
+    with listener, closing(hub.registry):
+        published = [_register(hub, path, visibility="public") for path in options.publish]
+        hub.registry.close()
+        _run_server(listener, config, settings, options.workers, published)
+    return 0
+
+
+def _run_server(
+    listener: socket.socket, config: dict[str, str], settings: Settings, workers: int, published: list[str]
+) -> None:
+    from kdr_wsgi import serving
+    from kdr_wsgi.running import announced
+
     url = serving.url_of(listener)
-    if options.as_owner and not url.startswith("unix:"):
+    if settings.as_owner and not url.startswith("unix:"):
         whoever = "every user of this machine" if serving.is_loopback(listener) else "whoever reaches this machine"
         print(f"kdr: warning: {whoever} can read your private registrations at {url}", file=sys.stderr)
 
@@ -162,9 +189,8 @@ def _serve(options: argparse.Namespace) -> int:
         for path in published:
             print(path if url.startswith("unix:") else url + path, flush=True)
 
-    with listener, announced(settings.registry, url):
-        serving.run(listener, config, options.workers, tell)
-    return 0
+    with announced(settings.registry, url):
+        serving.run(listener, config, workers, tell)
 
 
 def _publish(options: argparse.Namespace) -> int:
@@ -206,7 +232,8 @@ def _list(options: argparse.Namespace) -> int:
     for registration in registrations:
         ends = _describe_end(registration)
         root = _printable(os.fsdecode(registration.root))
-        print(f"{_printable(registration.key)}  {registration.kind}  {registration.visibility}  {ends}  {root}")
+        who = registration.visibility + (" trusted" if registration.trusted else "")
+        print(f"{_printable(registration.key)}  {registration.kind}  {who}  {ends}  {root}")
     if not registrations:
         print("nothing is registered; publish something with: kdr publish PATH", file=sys.stderr)
     return 0
@@ -288,7 +315,6 @@ def _printable(text: str) -> str:
 
 
 def _positive_int(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)

@@ -31,6 +31,10 @@ def run_demo(registry: Path, bind: str, *, check: bool) -> None:
     ------
     DemoError
     """
+    if importlib.util.find_spec("toasty") is None:
+        raise DemoError("the demonstration needs toasty; run: pip install 'kdr-wsgi[demo]'")
+    if bind.startswith("unix:"):
+        raise DemoError("a browser opens no unix socket; give --bind HOST:PORT")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kdr-demo-"))) / "pyramid"
         print(f"tiling {IMAGE} ...", flush=True)
@@ -53,15 +57,7 @@ def run_demo(registry: Path, bind: str, *, check: bool) -> None:
 
 
 def make_pyramid(folder: Path) -> None:
-    """Tile the image into `folder`, as toasty does for WorldWide Telescope.
-
-    Raises
-    ------
-    DemoError
-        Toasty is not installed.
-    """
-    if importlib.util.find_spec("toasty") is None:
-        raise DemoError("the demonstration needs toasty; run: pip install 'kdr-wsgi[demo]'")
+    """Tile the image into `folder`, as toasty does for WorldWide Telescope."""
     import toasty
     from toasty.builder import Builder
     from toasty.image import ImageLoader

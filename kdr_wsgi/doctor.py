@@ -68,7 +68,9 @@ def _examine_permissions(path: Path) -> Iterator[Finding]:
 def _examine_servers(path: Path) -> Iterator[Finding]:
     servers = find_servers(path)
     if not servers:
-        yield Finding("note", "server: none runs for this registry; start one with: kdr serve")
+        yield Finding(
+            "note", "server: no kdr serve runs for this registry (other servers, gunicorn say, are not seen here)"
+        )
     for server in servers:
         health = ask_health(server)
         if health == "ok":
@@ -92,7 +94,8 @@ def _examine_registration(registration: Registration) -> Finding:
     wanted = os.R_OK | os.X_OK if registration.kind == "tree" else os.R_OK
     if not os.access(registration.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
-    return Finding("ok", f"{what}: readable, visibility {registration.visibility}")
+    served = "" if registration.visibility == "public" else "; only kdr serve --as-owner serves it"
+    return Finding("ok", f"{what}: readable on disk, {registration.visibility}{served}")
 
 
 def is_missing(path: bytes) -> bool:

@@ -127,6 +127,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 def _listen_unix(bind: str, path: str) -> socket.socket:
     if not path:
         raise BindError(bind, "name the socket's path behind the colon")
+    path = os.path.abspath(path)
     try:
         status = os.lstat(path)
     except FileNotFoundError:

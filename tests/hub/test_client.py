@@ -297,3 +297,12 @@ def test_a_base_url_is_quoted(registry_path: Path, tree: Path) -> None:
     assert made.serve_tree(tree, "k") == "/user/a%20b/wwtkdr/k/"
     made.registry.close()
     assert JupyterRelayHub(base_url="/user/a%20b/").base_url == "/user/a%20b/"
+    with pytest.raises(InvalidOption, match="give the path alone"):
+        JupyterRelayHub(base_url="https://host/x/")
+
+
+def test_a_file_that_is_no_registry_gets_no_secret_beside_it(tree: Path) -> None:
+    (tree / "cube.dat").write_bytes(b"no database" * 100)
+    with pytest.raises(RegistryError, match="name another file in KDR_REGISTRY"):
+        JupyterRelayHub(registry=tree / "cube.dat").serve_tree(tree)
+    assert os.listdir(tree) == ["cube.dat"]

@@ -97,6 +97,7 @@ def test_gc_removes_what_has_expired_and_on_demand_what_is_missing(kdr: Kdr, tre
         ("serve --bind :1:99999", "cannot listen on :1:99999: write HOST:PORT (port 0: a free one) or unix:PATH"),
         ("serve --bind unix:", "cannot listen on unix:: name the socket's path behind the colon"),
         (f"serve --bind unix:/{'x' * 200}", f"cannot listen on unix:/{'x' * 200}: AF_UNIX path too long"),
+        ("demo --bind unix:/x", "a browser opens no unix socket; give --bind HOST:PORT"),
         ("serve --publish /nothing", "cannot serve '/nothing': no such file or directory"),
     ],
 )
@@ -142,8 +143,8 @@ def test_doctor_says_what_is_wrong_and_what_to_do(kdr: Kdr, registry_path: Path,
     kdr("publish", tree, "--key", "good")
     code, out, _ = kdr("doctor")
     assert code == 0
-    assert "note  server: none runs for this registry; start one with: kdr serve\n" in out
-    assert f"ok    tree 'good' at '{tree}': readable, visibility private\n" in out
+    assert "note  server: no kdr serve runs for this registry (other servers, gunicorn say, are not seen here)\n" in out
+    assert f"ok    tree 'good' at '{tree}': readable on disk, private; only kdr serve --as-owner serves it\n" in out
     (tree / "file").touch()
     kdr("publish", tree / "file", "--key", "gone")
     (tree / "file").unlink()
@@ -207,7 +208,7 @@ def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tr
     assert fetch(server.address, "/wwtkdr/mine/a").status == 404
     assert "answers (process" in kdr("doctor")[1]
     assert server.stop() == (0, "")
-    assert "none runs" in kdr("doctor")[1]
+    assert "no kdr serve runs" in kdr("doctor")[1]
 
 
 def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
@@ -248,12 +249,35 @@ def test_what_a_killed_server_left_is_replaced(serve: Callable[..., Serving], kd
     killed.process.kill()
     killed.process.wait()
     os.kill(int(worker), signal.SIGKILL)
-    assert "none runs" in kdr("doctor")[1]
+    assert "no kdr serve runs" in kdr("doctor")[1]
     server = serve("--bind", f"unix:{path}")
     assert fetch(str(path), "/wwtkdr/_probe").status == 200
     assert server.stop() == (0, "")
     (tmp_path / "file").touch()
     assert "something else than a socket is there" in kdr("serve", "--bind", f"unix:{tmp_path / 'file'}")[2]
+
+
+def test_the_environment_too_warns_that_all_is_readable(
+    serve: Callable[..., Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDR_AS_OWNER", "1")
+    assert "can read your private registrations" in serve("--bind", "127.0.0.1:0").stop()[1]
+
+
+def test_a_relative_socket_is_found_from_elsewhere(
+    serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = serve("--bind", "unix:s")
+    assert server.lines == [f"listening on unix:{tmp_path / 's'}"]
+    monkeypatch.chdir("/")
+    assert "answers (process" in kdr("doctor")[1]
+
+
+def test_what_cannot_be_served_is_not_published(kdr: Kdr, tree: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        kdr("serve", "--bind", f"127.0.0.1:{other.getsockname()[1]}", "--publish", tree)
+    assert kdr("list", "--json")[1] == "[]\n"
 
 
 def test_a_busy_port_is_told_at_once(kdr: Kdr) -> None:
