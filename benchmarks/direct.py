@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
     parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=4, help="of the gunicorn worker")
+    parser.add_argument("--threads", type=int, default=16, help="of the gunicorn worker; default: as kdr serve has")
     parser.add_argument("--question", action="append", choices=sorted(LUA), help="default: all")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()

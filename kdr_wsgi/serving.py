@@ -17,8 +17,9 @@ from kdr_wsgi.app import create_app
 #: Connections that wait while all threads are busy (listen(2)).
 BACKLOG = 2048
 
-#: Threads of a worker; more of them than a browser's six connections to a host.
-THREADS = 8
+#: Threads of a worker. With more of them than connections (a browser has six) no request waits for another, which
+#: measured faster than 1, 2, 4 and 8; and a slow reader holds one of many.
+THREADS = 16
 
 
 class BindError(Exception):

@@ -49,6 +49,32 @@ function tileUrl(folder, pattern, level, x, y) {
   return new URL(path, folder).href;
 }
 
+// Returns the part of the pyramid that has data, as its topmost tile shows it, in units of the pyramid's side.
+async function findExtent(folder, pattern) {
+  const answer = await fetch(tileUrl(folder, pattern, 0, 0, 0));
+  if (!answer.ok) {
+    return null;
+  }
+  const tile = await createImageBitmap(await answer.blob());
+  const canvas = new OffscreenCanvas(tile.width, tile.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(tile, 0, 0);
+  const { data, width, height } = context.getImageData(0, 0, tile.width, tile.height);
+  let [left, top, right, bottom] = [width, height, 0, 0];
+  for (let y = 0; y < height; y += 1) {
+    for (let x = 0; x < width; x += 1) {
+      if (data[4 * (y * width + x) + 3] > 0) {
+        [left, top] = [Math.min(left, x), Math.min(top, y)];
+        [right, bottom] = [Math.max(right, x + 1), Math.max(bottom, y + 1)];
+      }
+    }
+  }
+  if (right === 0) {
+    return null;
+  }
+  return new OpenSeadragon.Rect(left / width, top / height, (right - left) / width, (bottom - top) / height);
+}
+
 // Fetches and decodes a tile; a pyramid has no tiles where it has no data.
 async function loadTile(job) {
   try {
@@ -65,7 +91,7 @@ async function loadTile(job) {
   }
 }
 
-function show(folder, { name, levels, pattern }) {
+function show(folder, { name, levels, pattern }, extent) {
   document.title = name;
   document.getElementById("name").textContent = name;
   const side = TILE_PIXELS * 2 ** levels;
@@ -110,6 +136,10 @@ function show(folder, { name, levels, pattern }) {
     }
   });
   viewer.addHandler("open", () => {
+    if (extent !== null) {
+      viewer.viewport.getHomeBounds = () => extent;
+      viewer.viewport.goHome(true);
+    }
     viewer.world.getItemAt(0).addHandler("fully-loaded-change", ({ fullyLoaded }) => {
       complete = fullyLoaded;
       report();
@@ -120,7 +150,8 @@ function show(folder, { name, levels, pattern }) {
 say("loading", "Reading the description of the pyramid …");
 try {
   const folder = findFolder();
-  show(folder, await readDescription(folder));
+  const description = await readDescription(folder);
+  show(folder, description, await findExtent(folder, description.pattern));
 } catch (error) {
   say("failed", error.message);
 }
