@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from hub import JupyterRelayHub, RegistryTooNew
+from hub.version import VERSION
 from kdr_wsgi import create_app
 from kdr_wsgi import relay as relay_module
 from kdr_wsgi.settings import SETTINGS, SettingError, read_settings
@@ -111,3 +112,8 @@ def test_the_documentation_lists_every_setting() -> None:
     text = (Path(__file__).parents[2] / "docs" / "reference.md").read_text()
     for setting in SETTINGS:
         assert setting.name in text
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    text = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    assert f"\n## {VERSION}" in text
