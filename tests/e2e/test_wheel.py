@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -17,8 +18,9 @@ SOURCE = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    # By way of the sdist, so that nothing of the source tree gets in that the sdist lacks.
-    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(SOURCE)]
+    # A copy, so that nothing is left in the source tree; by way of the sdist, so that nothing that it lacks gets in.
+    copy = shutil.copytree(SOURCE, folder / "copy", ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+    command = [sys.executable, "-m", "build", "--outdir", str(folder), str(copy)]
     subprocess.run(command, check=True, capture_output=True, timeout=110)
     (built,) = folder.glob("*.whl")
     return built
