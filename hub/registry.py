@@ -58,8 +58,8 @@ class Registry:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._connection: sqlite3.Connection | None = None
+        self.path = path
         self._identity: tuple[int, int] | None = None
         _registries.add(self)
 
@@ -138,6 +138,10 @@ class Registry:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
