@@ -211,20 +211,23 @@ class RegistryReader(Generic[Prepared]):
             raise RegistryError(str(self.path), str(error)) from error
 
     def _open(self) -> None:
-        self._identity = _identify(self.path)
-        self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
+        identity = _identify(self.path)
         # Whichever thread drops the last reference closes it; only one uses it.
         self._connection = _connect(f"file:{quote(os.fsencode(self.path))}?mode=ro", check_same_thread=False)
         self._cursor = self._connection.cursor()
         self._data_version = -1
+        # Last, so that what could not be opened is tried again.
+        self._identity = identity
+        self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
 
     def _follow_replacement(self) -> None:
         """Open the registry anew where its file has been replaced, which data_version does not tell."""
         if _identify(self.path) == self._identity:
             self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
         else:
-            self._connection.close()
+            replaced = self._connection
             self._open()
+            replaced.close()
 
     def _prepare_anew(self, key: str) -> Prepared | None:
         registration = _select(self._connection, key)

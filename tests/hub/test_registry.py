@@ -278,6 +278,29 @@ def test_a_registry_that_was_removed_is_noticed_by_writers_and_readers(
     registry.close()
 
 
+def test_a_reader_recovers_from_a_replacement_that_it_could_not_open_at_first(
+    registry_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegistryReader, "IDENTIFY_SECONDS", 0.0)
+    registry = Registry(registry_path)
+    registry.claim(a_tree("old"))
+    reader = RegistryReader(registry_path, lambda found: found)
+    shutil.rmtree(registry_path.parent)
+    registry.claim(a_tree("new"))
+
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as short_of_descriptors:
+        short_of_descriptors.setattr(registry_module, "_connect", fail)
+        for _ in range(2):
+            with pytest.raises(RegistryError, match="unable to open"):
+                reader.find("old")
+    assert reader.find("new") == a_tree("new")
+    reader.close()
+    registry.close()
+
+
 def test_a_hub_does_not_write_into_a_registry_that_became_newer(registry_path: Path) -> None:
     registry = Registry(registry_path)
     registry.claim(a_tree())
