@@ -18,7 +18,7 @@ from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
 from hub.settings import find_base_url, find_registry_path
-from kdr_wsgi.settings import SettingError, Settings, read_settings
+from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
 
@@ -72,7 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="run the relay server in the foreground",
         description="Serve what is registered. Whoever connects reads what is public; the rest only with --as-owner.",
-        epilog="example: kdr serve --bind 127.0.0.1:0 --publish tiles/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n  ".join(
+            (
+                "example: kdr serve --bind 127.0.0.1:0 --publish tiles/\n\nfrom the environment:",
+                *(f"{setting.name}: {setting.help}" for setting in SETTINGS),
+            )
+        ),
     )
     serve.add_argument(
         "--bind",
@@ -166,9 +172,9 @@ def _serve(options: argparse.Namespace) -> int:
         listener = serving.listen(options.bind)
     except serving.BindError as error:
         raise CommandError(str(error)) from error
-    with listener, closing(hub.registry):
-        published = [_register(hub, path, visibility="public") for path in options.publish]
-        hub.registry.close()
+    with listener:
+        with closing(hub.registry):
+            published = [_register(hub, path, visibility="public") for path in options.publish]
         _run_server(listener, config, settings, options.workers, published)
     return 0
 

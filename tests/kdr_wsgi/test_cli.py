@@ -16,6 +16,7 @@ import pytest
 
 from hub.registry import Registry
 from kdr_wsgi.cli import main
+from kdr_wsgi.settings import SETTINGS
 from tests.raw_http import fetch
 
 Kdr = Callable[..., tuple[int, str, str]]
@@ -125,7 +126,9 @@ def test_every_command_helps_and_takes_a_registry(command: str, capsys: pytest.C
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
     assert ended.value.code == 0
-    assert "--registry PATH" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "--registry PATH" in told
+    assert command != "serve" or all(setting.help in told for setting in SETTINGS)
 
 
 def test_a_reader_that_stops_reading_is_no_error(registry_path: Path, tree: Path) -> None:
@@ -292,8 +295,8 @@ def test_a_client_of_this_machine_cannot_claim_headers_of_a_proxy(serve: Callabl
     (tree / "a").write_text("x")
     server = serve("--bind", "127.0.0.1:0", "--publish", tree, lines=2)
     path = "/wwtkdr/" + server.lines[1].partition("/wwtkdr/")[2]
+    # Believed, it would cut the route off, and nothing be found.
     assert fetch(server.address, path + "a", {"SCRIPT_NAME": "/wwtkdr"}).status in (200, 400)
-    assert fetch(server.address, path + "a", {"X-Forwarded-Proto": "https"}).status == 200
 
 
 def test_an_unknown_host_is_told(kdr: Kdr) -> None:
