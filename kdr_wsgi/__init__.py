@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hub.version import VERSION as __version__
 
@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from flask import Flask
 
 __all__ = ["__version__", "create_app"]
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Tell the Jupyter server of the Jupyter relay."""
+    try:
+        from kdr_wsgi.jupyter.extension import KernelDataRelay
+    except ModuleNotFoundError as error:
+        remedy = "in the environment of the Jupyter server run: pip install 'kdr-wsgi[jupyter]'"
+        raise ModuleNotFoundError(f"the Jupyter relay needs {error.name}; {remedy}", name=error.name) from error
+    return [{"module": "kdr_wsgi.jupyter.extension", "app": KernelDataRelay}]
 
 
 def create_app(config: Mapping[str, str] | None = None) -> Flask:

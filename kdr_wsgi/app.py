@@ -9,13 +9,15 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WSGIResponse
 
 from hub.errors import RegistryError
+from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
-from kdr_wsgi.catalog import EVERYONE, OWNER, Catalog
+from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import read_settings
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.targets import ROUTE
+from kdr_wsgi.viewers import readable_finder
 
 #: What small files may take of each worker's memory.
 CACHE_BYTES = 64 * 1024 * 1024
@@ -27,7 +29,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     Parameters
     ----------
     config : mapping of str to str, optional
-        Settings by name, over those of the environment (``KDR_REGISTRY``, ``KDR_BASE_URL``, ``KDR_AS_OWNER``).
+        Settings by name, over those of the environment (`kdr_wsgi.settings.SETTINGS`).
 
     Raises
     ------
@@ -37,7 +39,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         The registry can be neither read nor made.
     """
     settings = read_settings(config)
-    catalog = Catalog(settings.registry, OWNER if settings.as_owner else EVERYONE)
+    catalog = Catalog(settings.registry, has_login=settings.behind_relay)
 
     app = Flask("kdr_wsgi", static_folder=None)
     # A redirect would name the host of the request, which is wrong behind a proxy.
@@ -55,8 +57,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
             catalog.check()
         except RegistryError as error:
             app.logger.error("%s", error)
-            return jsonify(status="registry unavailable"), 503
-        return jsonify(status="ok"), 200
+            return jsonify(status="registry unavailable", version=VERSION, schema=SCHEMA_VERSION), 503
+        return jsonify(status="ok", version=VERSION, schema=SCHEMA_VERSION), 200
 
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> WSGIResponse:
@@ -75,6 +77,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         response.headers.extend(ALWAYS)
         return response
 
-    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings.base_url, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    files = FileStore(CACHE_BYTES)
+    app.wsgi_app = FileRelay(catalog, files, settings.base_url, readable_finder(settings), app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     app.extensions["kdr"] = catalog
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -11,10 +12,7 @@ from blake3 import blake3
 from hub.registration import Registration, Visibility
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.errors import UnknownKey
-from kdr_wsgi.headers import ALWAYS
-
-EVERYONE: frozenset[Visibility] = frozenset({"public"})
-OWNER: frozenset[Visibility] = frozenset({"private", "users", "public"})
+from kdr_wsgi.headers import ALWAYS, SAME_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +24,16 @@ class Publication:
     variant: str
 
     @classmethod
-    def prepare(cls, registration: Registration) -> Publication:
-        """Do once per registration what no request need do again."""
+    def prepare(cls, registration: Registration, *, has_login: bool) -> Publication:
+        """Do once per registration what no request need do again.
+
+        With `has_login` a browser may send a login along, for pages of
+        other sites too.
+        """
         own = registration.headers
         chosen = {name.lower() for name, _ in own}
-        defaults = tuple(pair for pair in ALWAYS if pair[0].lower() not in chosen)
+        always = ALWAYS + SAME_ORIGIN if has_login and registration.visibility != "public" else ALWAYS
+        defaults = tuple(pair for pair in always if pair[0].lower() not in chosen)
         # Who has kept an answer with other headers must not be told that nothing has changed.
         is_plain = not own and not registration.trusted
         variant = "" if is_plain else blake3(repr((registration.trusted, own)).encode()).hexdigest(8)
@@ -48,13 +51,13 @@ class Catalog:
     ----------
     registry : Path
         It is made, or migrated, where that is needed.
-    readable : set of visibilities
-        What the viewers of this server may read.
+    has_login : bool
+        Whether the server stands behind a login.
     """
 
-    def __init__(self, registry: Path, readable: frozenset[Visibility]) -> None:
+    def __init__(self, registry: Path, *, has_login: bool) -> None:
         self._path = registry
-        self._readable = readable
+        self._prepare = partial(Publication.prepare, has_login=has_login)
         self._threads = threading.local()
         writer = Registry(registry)
         try:
@@ -62,8 +65,8 @@ class Catalog:
         finally:
             writer.close()
 
-    def find(self, key: str) -> Publication:
-        """Return the publication of `key`, as the registry stands now.
+    def find(self, key: str, readable: frozenset[Visibility]) -> Publication:
+        """Return the publication of `key`, as the registry stands now, to who may read what is `readable`.
 
         Raises
         ------
@@ -75,7 +78,7 @@ class Catalog:
         if publication is None:
             raise UnknownKey
         registration = publication.registration
-        if registration.visibility not in self._readable or registration.is_expired():
+        if registration.visibility not in readable or registration.is_expired():
             raise UnknownKey
         return publication
 
@@ -93,5 +96,5 @@ class Catalog:
         try:
             reader: RegistryReader[Publication] = self._threads.reader
         except AttributeError:
-            reader = self._threads.reader = RegistryReader(self._path, Publication.prepare)
+            reader = self._threads.reader = RegistryReader(self._path, self._prepare)
         return reader

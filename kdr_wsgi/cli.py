@@ -17,6 +17,7 @@ from hub import HubError, JupyterRelayHub, __version__
 from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
+from hub.servers import announced
 from hub.settings import find_base_url, find_registry_path
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
@@ -160,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from kdr_wsgi import serving
+    from kdr_wsgi import sockets
 
     config = {"KDR_REGISTRY": str(_registry_path(options))}
     if options.as_owner:
@@ -169,8 +170,8 @@ def _serve(options: argparse.Namespace) -> int:
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
     hub.registry.open()
     try:
-        listener = serving.listen(options.bind)
-    except serving.BindError as error:
+        listener = sockets.listen(options.bind)
+    except sockets.BindError as error:
         raise CommandError(str(error)) from error
     with listener:
         with closing(hub.registry):
@@ -182,12 +183,11 @@ def _serve(options: argparse.Namespace) -> int:
 def _run_server(
     listener: socket.socket, config: dict[str, str], settings: Settings, workers: int, published: list[str]
 ) -> None:
-    from kdr_wsgi import serving
-    from kdr_wsgi.running import announced
+    from kdr_wsgi import serving, sockets
 
-    url = serving.url_of(listener)
+    url = sockets.url_of(listener)
     if settings.as_owner and not url.startswith("unix:"):
-        whoever = "every user of this machine" if serving.is_loopback(listener) else "whoever reaches this machine"
+        whoever = "every user of this machine" if sockets.is_loopback(listener) else "whoever reaches this machine"
         print(f"kdr: warning: {whoever} can read your private registrations at {url}", file=sys.stderr)
 
     def tell() -> None:
@@ -195,8 +195,8 @@ def _run_server(
         for path in published:
             print(path if url.startswith("unix:") else url + path, flush=True)
 
-    with announced(settings.registry, url):
-        serving.run(listener, config, workers, tell)
+    with announced(settings.registry, "kdr serve", url):
+        serving.run(listener, config, workers, when_ready=tell)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -12,7 +12,8 @@ from typing import Literal
 from hub.errors import RegistryError
 from hub.registration import Registration
 from hub.registry import SCHEMA_VERSION, Registry
-from kdr_wsgi.running import ask_health, find_servers
+from hub.servers import find_servers
+from kdr_wsgi.health import ask_health
 
 Level = Literal["ok", "note", "bad"]
 

@@ -25,4 +25,7 @@ REVALIDATE = (("Cache-Control", "private, no-cache"),)
 #: As Jupyter does for /files/: scripts run, but in an origin of their own, without the viewer's login.
 SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
 
+#: Keeps pages of other sites from embedding what a browser reads with its login (https://fetch.spec.whatwg.org).
+SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
+
 ALWAYS = CROSS_ORIGIN + NO_SNIFFING + REVALIDATE

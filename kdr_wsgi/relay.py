@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from hub.errors import RegistryError
+from hub.registration import Visibility
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.errors import (
@@ -37,13 +38,23 @@ class FileRelay:
     store : FileStore
     base_url : str
         What may stand in front of `ROUTE` in a request's path.
+    find_readable : callable
+        Tells which visibilities the sender of a request may read.
     other : WSGI application
         What answers the paths that name no registration.
     """
 
-    def __init__(self, catalog: Catalog, store: FileStore, base_url: str, other: WSGIApplication) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: FileStore,
+        base_url: str,
+        find_readable: Callable[[WSGIEnvironment], frozenset[Visibility]],
+        other: WSGIApplication,
+    ) -> None:
         self._catalog = catalog
         self._store = store
+        self._find_readable = find_readable
         # As PATH_INFO has it (PEP 3333).
         self._mount = unquote_to_bytes(base_url).decode("latin-1").rstrip("/")
         self._other = other
@@ -75,7 +86,7 @@ class FileRelay:
             return answer_preflight()
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed
-        publication = self._catalog.find(target.key)
+        publication = self._catalog.find(target.key, self._find_readable(environ))
         if target.entry is None:
             if publication.registration.kind == "file":
                 raise NoSuchEntry

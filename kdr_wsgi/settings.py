@@ -27,6 +27,10 @@ SETTINGS = (
         "KDR_BASE_URL", "URL path below which requests may arrive, besides '/'; default: JUPYTERHUB_SERVICE_PREFIX"
     ),
     Setting("KDR_AS_OWNER", "1: whoever can connect reads as the owner, 'private' registrations too; default: 0"),
+    Setting(
+        "KDR_BEHIND_RELAY",
+        "1: on a unix socket behind the Jupyter relay, whose word on who asks is believed; it sets this itself",
+    ),
 )
 
 
@@ -48,11 +52,13 @@ class Settings:
     base_url : str
         It begins and ends with a slash.
     as_owner : bool
+    behind_relay : bool
     """
 
     registry: Path
     base_url: str
     as_owner: bool
+    behind_relay: bool
 
 
 def read_settings(config: Mapping[str, str] | None = None) -> Settings:
@@ -77,6 +83,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         registry=find_registry_path(values.get("KDR_REGISTRY") or None),
         base_url=base_url,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
+        behind_relay=_parse_bool("KDR_BEHIND_RELAY", values.get("KDR_BEHIND_RELAY", "")),
     )
 
 

@@ -1,0 +1,117 @@
+"""One request on its way to the relay server, and its answer on the way back."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable
+from typing import Protocol
+
+from tornado.httputil import HTTPHeaders, ResponseStartLine
+
+from kdr_wsgi.headers import CROSS_ORIGIN
+from kdr_wsgi.jupyter.messages import Headers
+
+
+class Reader(Protocol):
+    """Where an answer goes: Tornado's connection to the browser, or a handler that stands in front of it."""
+
+    def write_headers(
+        self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
+    ) -> Future[None]:
+        """Send the head and perhaps the first part of the body; the future is done when it has left."""
+
+    def write(self, chunk: bytes) -> Future[None]:
+        """Send a part of the body; the future is done when it has left."""
+
+    def finish(self) -> None:
+        """Say that the answer is whole."""
+
+    def close(self) -> None:
+        """End the connection at once."""
+
+
+class Exchange:
+    """A request that waits for its answer, or gets it.
+
+    Parameters
+    ----------
+    request : bytes
+        The whole request; it has no body.
+    reader : Reader
+    is_head : bool
+        Whether the answer has no body (RFC 9110, 9.3.2).
+    adjust : callable, optional
+        Changes the headers of the answer.
+    when_over : callable, optional
+        Called once, however it ends.
+    """
+
+    __slots__ = ("_adjust", "_reader", "_when_over", "attempts", "has_begun", "is_head", "is_over", "request")
+
+    def __init__(
+        self,
+        request: bytes,
+        reader: Reader,
+        *,
+        is_head: bool,
+        adjust: Callable[[Headers], Headers] | None = None,
+        when_over: Callable[[], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.is_head = is_head
+        self.attempts = 0
+        self.has_begun = False
+        self.is_over = False
+        self._reader = reader
+        self._adjust = adjust
+        self._when_over = when_over
+
+    def begin(self, status: int, reason: str, headers: Headers, chunk: bytes) -> Future[None]:
+        """Pass the head on, with what has come of the body."""
+        self.has_begun = True
+        if self._adjust is not None:
+            headers = self._adjust(headers)
+        tornado_headers = HTTPHeaders()
+        for name, value in headers:
+            tornado_headers.add(name, value)
+        return self._reader.write_headers(ResponseStartLine("HTTP/1.1", status, reason), tornado_headers, chunk)
+
+    def pass_on(self, chunk: bytes) -> Future[None]:
+        """Pass a part of the body on."""
+        return self._reader.write(chunk)
+
+    def end(self) -> None:
+        """Say that the answer is whole."""
+        self._reader.finish()
+        self._be_over()
+
+    def fail(self, status: int, reason: str, sentence: str) -> None:
+        """Answer that there is no answer; or, where one has begun, break it off so that it is not taken as whole."""
+        if self.is_over:
+            return
+        if self.has_begun:
+            self._reader.close()
+            self._be_over()
+            return
+        body = f"{sentence}\n".encode()
+        headers = [
+            *CROSS_ORIGIN,
+            ("Cache-Control", "no-store"),
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+        ]
+        if status == 503:
+            headers.append(("Retry-After", "5"))
+        self.begin(status, reason, headers, b"" if self.is_head else body)
+        self.end()
+
+    def be_abandoned(self) -> None:
+        """Note that the reader has gone."""
+        self._be_over()
+
+    def _be_over(self) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if self._when_over is not None:
+            self._when_over()

@@ -1,0 +1,87 @@
+"""The Jupyter server extension: configuration, and what is put together of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from typing import Any
+
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Integer, List, TraitError, Unicode, validate
+
+from hub.servers import announced
+from hub.settings import find_registry_path, normalise_base_url
+from kdr_wsgi.jupyter.backend import Backend
+from kdr_wsgi.jupyter.origins import Origins, is_origin
+from kdr_wsgi.jupyter.routes import Policy, RelayRoute
+from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
+from kdr_wsgi.targets import ROUTE
+
+
+class KernelDataRelay(ExtensionApp):
+    """Serves the files that kernels have registered to whoever is logged in to Jupyter."""
+
+    name = "kernel_data_relay"
+    # It has no page of its own to open.
+    open_browser = False
+
+    workers = Integer(1, min=1, help="Processes that serve files.").tag(config=True)
+
+    registry_path = Unicode(
+        help="The registry's file. Default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory."
+    ).tag(config=True)
+
+    public_without_login = Bool(
+        False, help="Whether visitors without a login may read what is registered with visibility 'public'."
+    ).tag(config=True)
+
+    allowed_origins = List(
+        Unicode(),
+        help="Origins, such as 'https://viewer.example', whose pages may read with the login of the viewer, "
+        "besides the server's own and those of ServerApp.allow_origin.",
+    ).tag(config=True)
+
+    @validate("allowed_origins")
+    def _check_origins(self, proposal: Any) -> list[str]:
+        for origin in proposal["value"]:
+            if not is_origin(origin):
+                raise TraitError(f"allowed_origins: {origin!r} is no origin; write https://HOST or https://HOST:PORT")
+        return list(proposal["value"])
+
+    def initialize_settings(self) -> None:
+        """Tell the kernels, which inherit this process's environment, where to register."""
+        self._registry = find_registry_path(self.registry_path or None)
+        self._base_url = normalise_base_url(self.serverapp.base_url)
+        os.environ["KDR_REGISTRY"] = str(self._registry)
+        os.environ["KDR_BASE_URL"] = self._base_url
+
+    def initialize_handlers(self) -> None:
+        """Route ``{base_url}wwtkdr/...`` to the relay server."""
+        server = self.serverapp
+        self._supervisor = Supervisor(
+            {"KDR_REGISTRY": str(self._registry), "KDR_BASE_URL": "/", "KDR_AS_OWNER": "0", "KDR_BEHIND_RELAY": "1"},
+            self.workers,
+        )
+        self._backend = Backend(self._supervisor.address, self._supervisor.is_failing, THREADS * self.workers)
+        origins = Origins(
+            allowed=frozenset(self.allowed_origins),
+            jupyter_allowed=server.allow_origin,
+            jupyter_pattern=server.allow_origin_pat,
+            jupyter_credentials=server.allow_credentials,
+        )
+        base_url = server.base_url.rstrip("/")
+        policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
+        route = RelayRoute(server.web_app, self._backend, policy)
+        server.web_app.add_handlers(".*$", [(re.escape(base_url + ROUTE) + ".*", route)])
+        self._announcement = ExitStack()
+        try:
+            self._announcement.enter_context(announced(self._registry, "jupyter", self._base_url))
+        except OSError as error:
+            self.log.warning("kernels cannot see that their files are served: %s", error)
+
+    async def stop_extension(self) -> None:
+        """End the relay server with the Jupyter server."""
+        self._announcement.close()
+        self._backend.close()
+        await self._supervisor.stop()

@@ -1,0 +1,81 @@
+"""What of a message is passed on: the request to the relay server, and its answer to the browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+
+from kdr_wsgi.viewers import VIEWER_HEADER, Viewer
+
+Headers = list[tuple[str, str]]
+
+#: What the relay server acts upon, as Tornado spells it. Cookies, tokens, and whatever speaks of the connection or would
+#: pretend to come from a proxy stay here.
+_PASSED_ON = frozenset(
+    ("Accept", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range")
+)
+
+#: RFC 9110, 7.6.1: these speak of one connection.
+_HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade".split()
+)
+
+
+class Place(NamedTuple):
+    """Where the browser sees this Jupyter server.
+
+    Attributes
+    ----------
+    scheme : str
+        ``http`` or ``https``.
+    host : str
+        With its port, if it has one.
+    prefix : str
+        The path in front of ``/wwtkdr/``; empty, or without a slash at its end.
+    """
+
+    scheme: str
+    host: str
+    prefix: str
+
+
+def format_request(method: str, target: str, headers: Iterable[tuple[str, str]], viewer: Viewer, place: Place) -> bytes:
+    """Return the request for the relay server.
+
+    Parameters
+    ----------
+    method : str
+    target : str
+        As it was sent, from ``/wwtkdr/`` on; no escape in it is touched.
+    headers : pairs of str
+        Those of the browser, with names as Tornado spells them.
+    viewer : {"owner", "user", "anyone"}
+    place : Place
+    """
+    lines = [
+        f"{method} {_without_token(target) if '?' in target else target} HTTP/1.1",
+        f"Host: {place.host}",
+        f"X-Forwarded-Host: {place.host}",
+        f"X-Forwarded-Proto: {place.scheme}",
+        f"X-Forwarded-Prefix: {place.prefix}",
+        f"{VIEWER_HEADER}: {viewer}",
+        *(f"{name}: {value}" for name, value in headers if name in _PASSED_ON),
+        "\r\n",
+    ]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Return the headers of an answer that are for the browser."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name.lower() not in _HOP_BY_HOP
+    ]
+
+
+def _without_token(target: str) -> str:
+    path, _, query = target.partition("?")
+    kept = "&".join(field for field in query.split("&") if unquote_plus(field.partition("=")[0]) != "token")
+    return f"{path}?{kept}" if kept else path

@@ -1,0 +1,41 @@
+"""Who is asking, and what they may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+from hub.registration import Visibility
+from kdr_wsgi.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: The owner of the registry; somebody else who is logged in; whoever can connect.
+Viewer = Literal["owner", "user", "anyone"]
+
+READABLE: dict[str, frozenset[Visibility]] = {
+    "owner": frozenset({"private", "users", "public"}),
+    "user": frozenset({"users", "public"}),
+    "anyone": frozenset({"public"}),
+}
+
+#: The header in which the Jupyter relay tells the viewer to a server that was started behind it.
+VIEWER_HEADER = "KDR-Viewer"
+
+_VIEWER_VARIABLE = "HTTP_KDR_VIEWER"
+
+
+def readable_finder(settings: Settings) -> Callable[[WSGIEnvironment], frozenset[Visibility]]:
+    """Return the function that tells which visibilities the sender of a request may read."""
+    if settings.behind_relay:
+        return _readable_by_word_of_the_relay
+    readable = READABLE["owner" if settings.as_owner else "anyone"]
+    return lambda _environ: readable
+
+
+def _readable_by_word_of_the_relay(environ: WSGIEnvironment) -> frozenset[Visibility]:
+    # A unix socket's peer has no address; over TCP anybody could have written the header.
+    if environ.get("REMOTE_ADDR"):
+        return READABLE["anyone"]
+    return READABLE.get(environ.get(_VIEWER_VARIABLE, ""), READABLE["anyone"])
