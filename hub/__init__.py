@@ -10,6 +10,7 @@ from hub.errors import (
     NotATree,
     RegistryError,
     RegistryTooNew,
+    UnservedWarning,
     UnusablePath,
 )
 from hub.version import VERSION as __version__
@@ -25,6 +26,7 @@ __all__ = [
     "PublishedURL",
     "RegistryError",
     "RegistryTooNew",
+    "UnservedWarning",
     "UnusablePath",
     "__version__",
     "get_relay_hub",

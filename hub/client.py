@@ -6,11 +6,12 @@ import os
 import stat
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Union
 
-from hub.errors import MissingPath, NotAFile, NotATree, UnusablePath
+from hub.errors import MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
 from hub.keys import check_key, path_key
 from hub.registration import (
     Kind,
@@ -23,7 +24,8 @@ from hub.registration import (
 )
 from hub.registry import Registry
 from hub.secret import read_secret
-from hub.settings import find_base_url, find_registry_path
+from hub.servers import find_servers
+from hub.settings import find_base_url, find_registry_path, is_kernel, is_registry_named
 from hub.version import VERSION
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
@@ -112,6 +114,8 @@ class JupyterRelayHub:
         self.key_prefix = key_prefix
         self.base_url = find_base_url(base_url)
         self.registry = Registry(find_registry_path(registry))
+        # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
+        self._may_be_unserved = is_kernel() and not is_registry_named(registry)
 
     def get_static_files_url(self) -> str:
         """Publish the static files that this package bundles, and return their partial URL.
@@ -232,6 +236,8 @@ class JupyterRelayHub:
             claimed_at=now,
         )
         self.registry.claim(registration)
+        if self._may_be_unserved and not find_servers(self.registry.path):
+            warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
         return PublishedURL(self.base_url + registration.partial_url, registration.key, self.registry)
 
     def _given_key(self, key: str) -> str:

@@ -86,6 +86,18 @@ class RegistryTooNew(RegistryError):
         )
 
 
+class UnservedWarning(UserWarning):
+    """Something was registered where no server looks."""
+
+    def __init__(self, registry: str) -> None:
+        self.registry = registry
+        super().__init__(
+            f"registered, but no server reads {registry!r}: in the environment of your Jupyter server run "
+            "pip install 'kdr-wsgi[jupyter]' and restart it; or run kdr serve --as-owner in a terminal; "
+            "kdr doctor tells more"
+        )
+
+
 def _restore(kind: type[HubError], arguments: tuple[object, ...], facts: dict[str, object]) -> HubError:
     error = kind.__new__(kind, *arguments)
     error.args = arguments

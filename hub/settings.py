@@ -22,6 +22,16 @@ def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
     return jupyter_runtime_directory() / "kdr" / "registry.sqlite"
 
 
+def is_registry_named(registry: str | os.PathLike[str] | None = None) -> bool:
+    """Whether somebody has said which registry to use, in the argument or the environment."""
+    return registry is not None or bool(os.environ.get("KDR_REGISTRY"))
+
+
+def is_kernel() -> bool:
+    """Whether this process is a kernel of Jupyter's."""
+    return "JPY_PARENT_PID" in os.environ or "ipykernel" in sys.modules
+
+
 def find_base_url(base_url: str | None = None) -> str:
     """Return the path under which the browser reaches this user's server; it begins and ends with ``/``.
 

@@ -73,6 +73,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_connections": 1000,
             # Longer than a browser or a proxy keeps a connection, so that they close first.
             "keepalive": 75,
+            # So long a worker that is to end, or whose master was killed, sends on what it has begun.
+            "graceful_timeout": 5,
             # What is wrong with the application shows before a worker is forked.
             "preload_app": True,
             "loglevel": "warning",

@@ -34,7 +34,11 @@ class Connection:
     def __init__(self, address: tuple[str, int] | str) -> None:
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         self.socket.settimeout(TIMEOUT_SECONDS)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
         self.buffer = b""
 
     def __enter__(self) -> Connection:
@@ -45,8 +49,10 @@ class Connection:
 
     def send(self, method: str, target: str | bytes, headers: dict[str, str] | None = None) -> None:
         raw = target.encode("latin-1") if isinstance(target, str) else target
-        lines = [method.encode() + b" " + raw + b" HTTP/1.1", b"Host: testserver"]
-        lines += [f"{name}: {value}".encode("latin-1") for name, value in (headers or {}).items()]
+        lines = [method.encode() + b" " + raw + b" HTTP/1.1"]
+        lines += [
+            f"{name}: {value}".encode("latin-1") for name, value in {"Host": "testserver", **(headers or {})}.items()
+        ]
         self.socket.sendall(b"\r\n".join([*lines, b"", b""]))
 
     def request(self, method: str, target: str | bytes, headers: dict[str, str] | None = None) -> Answer:

@@ -22,7 +22,7 @@ FIRST_BYTE_SECONDS = 60.0
 #: How often that is looked at.
 WATCH_SECONDS = 5.0
 
-#: How often a request is sent again that no byte came back for: its connection may have been closed by a server that ended.
+#: How often a request is sent that no byte comes back for: its connection may have been closed by a server that ended.
 ATTEMPTS = 5
 
 
@@ -69,6 +69,12 @@ class Backend:
             if connection.exchange is exchange:
                 connection.abort()
                 return
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses: they would keep workers of a server that has ended."""
+        for connection in self._idle:
+            connection.abort()
+        self._idle.clear()
 
     def close(self) -> None:
         """Break everything off."""
@@ -178,6 +184,7 @@ class _Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._has_head = False
         self._is_whole = False
+        self._keeps_alive = False
 
     def ask(self, exchange: Exchange) -> None:
         """Send the request of `exchange`."""
@@ -226,9 +233,8 @@ class _Connection(asyncio.Protocol):
 
     def _end(self, exchange: Exchange) -> None:
         self.exchange = None
-        keeps = self._parser.should_keep_alive() and not self._transport.is_closing()
         exchange.end()
-        if keeps:
+        if self._keeps_alive and not self._transport.is_closing():
             self._prepare()
             self._backend.release(self)
         else:
@@ -241,7 +247,7 @@ class _Connection(asyncio.Protocol):
         elif not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """Tell the pool."""
         exchange, self.exchange = self.exchange, None
         self._backend.lose(self, exchange)
@@ -259,6 +265,8 @@ class _Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Note that the head is whole, and the message too if it answers HEAD."""
         self._has_head = True
+        # Here, since httptools forgets it with the end of the message.
+        self._keeps_alive = self._parser.should_keep_alive()
         if self.exchange is not None and self.exchange.is_head:
             self._is_whole = True
 

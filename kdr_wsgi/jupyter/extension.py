@@ -23,8 +23,6 @@ class KernelDataRelay(ExtensionApp):
     """Serves the files that kernels have registered to whoever is logged in to Jupyter."""
 
     name = "kernel_data_relay"
-    # It has no page of its own to open.
-    open_browser = False
 
     workers = Integer(1, min=1, help="Processes that serve files.").tag(config=True)
 
@@ -51,6 +49,7 @@ class KernelDataRelay(ExtensionApp):
 
     def initialize_settings(self) -> None:
         """Tell the kernels, which inherit this process's environment, where to register."""
+        assert self.serverapp is not None  # Jupyter links an extension before it initialises it.
         self._registry = find_registry_path(self.registry_path or None)
         self._base_url = normalise_base_url(self.serverapp.base_url)
         os.environ["KDR_REGISTRY"] = str(self._registry)
@@ -59,11 +58,13 @@ class KernelDataRelay(ExtensionApp):
     def initialize_handlers(self) -> None:
         """Route ``{base_url}wwtkdr/...`` to the relay server."""
         server = self.serverapp
+        assert server is not None
         self._supervisor = Supervisor(
             {"KDR_REGISTRY": str(self._registry), "KDR_BASE_URL": "/", "KDR_AS_OWNER": "0", "KDR_BEHIND_RELAY": "1"},
             self.workers,
         )
         self._backend = Backend(self._supervisor.address, self._supervisor.is_failing, THREADS * self.workers)
+        self._supervisor.when_ended = self._backend.close_idle
         origins = Origins(
             allowed=frozenset(self.allowed_origins),
             jupyter_allowed=server.allow_origin,

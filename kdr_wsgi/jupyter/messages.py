@@ -10,8 +10,8 @@ from kdr_wsgi.viewers import VIEWER_HEADER, Viewer
 
 Headers = list[tuple[str, str]]
 
-#: What the relay server acts upon, as Tornado spells it. Cookies, tokens, and whatever speaks of the connection or would
-#: pretend to come from a proxy stay here.
+#: What the relay server acts upon, as Tornado spells it. Cookies, tokens, and whatever speaks of the connection, or
+#: would pretend to come from a proxy, stay here.
 _PASSED_ON = frozenset(
     ("Accept", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range")
 )
@@ -69,9 +69,7 @@ def format_request(method: str, target: str, headers: Iterable[tuple[str, str]],
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Return the headers of an answer that are for the browser."""
     return [
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in headers
-        if name.lower() not in _HOP_BY_HOP
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name.lower() not in _HOP_BY_HOP
     ]
 
 

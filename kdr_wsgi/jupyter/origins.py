@@ -69,7 +69,8 @@ class Origins:
 
     def _is_own(self, origin: str, hosts: tuple[str, ...]) -> bool:
         # The scheme is left out, as Jupyter does: behind a proxy the server may not know its own.
-        return origin.partition("://")[2] in hosts or self._is_allowed(origin)
+        host = origin.partition("://")[2]
+        return host != "" and (host in hosts or self._is_allowed(origin))
 
     def _is_allowed(self, origin: str) -> bool:
         if origin in self.allowed or self.jupyter_allowed in (origin, "*"):

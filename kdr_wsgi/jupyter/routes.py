@@ -177,6 +177,15 @@ class LoginHandler(JupyterHandler):
         for name, value in CROSS_ORIGIN:
             self.set_header(name, value)
 
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say to a program in one line what a person gets as a page."""
+        error = kwargs.get("exc_info", (None, None))[1]
+        if self._is_for_a_person() or not isinstance(error, web.HTTPError):
+            super().write_error(status_code, **kwargs)
+            return
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{error.log_message or self._reason}\n")
+
     def check_xsrf_cookie(self) -> None:
         """Ask for no XSRF token: nothing is changed here, and who may read is decided by `Origins`."""
 
@@ -186,10 +195,10 @@ class LoginHandler(JupyterHandler):
         """Answer GET, if the viewer is let in."""
         login = await self._find_login()
         if login is None:
-            if "text/html" in self.request.headers.get("Accept", ""):
+            if self._is_for_a_person():
                 self._send_to_login()
                 return
-            raise web.HTTPError(403, "log in to Jupyter, or send its token")
+            raise web.HTTPError(403, "Log in to Jupyter, or send its token.")
         request = self.request
         target = str(request.uri)
         self._route.logins.remember(credentials_of(target, request.headers.get_all(), str(request.remote_ip)), login)
@@ -213,8 +222,11 @@ class LoginHandler(JupyterHandler):
         if user is None:
             return Login("anyone", is_by_token=False) if self._route.policy.public_without_login else None
         if not await ensure_async(self.authorizer.is_authorized(self, user, "read", self.auth_resource)):
-            raise web.HTTPError(403, "this user may not read files")
+            raise web.HTTPError(403, "This user may not read files.")
         return Login("owner" if _is_owner(user) else "user", self.token_authenticated)
+
+    def _is_for_a_person(self) -> bool:
+        return "text/html" in self.request.headers.get("Accept", "")
 
     @web.authenticated
     def _send_to_login(self) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kdr_wsgi.sockets import listen
@@ -62,6 +62,8 @@ class Supervisor:
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
+        #: Called when the server has ended.
+        self.when_ended: Callable[[], None] = lambda: None
 
     def address(self) -> str:
         """Return the path of the server's socket; the first call starts the server.
@@ -105,6 +107,7 @@ class Supervisor:
             started = loop.time()
             self._process = await self._start(listener, directory)
             code = await self._process.wait()
+            self.when_ended()
             quick_ends = quick_ends + 1 if loop.time() - started < SETTLED_SECONDS else 0
             # A positive code means that the server has said on stderr what it cannot do.
             if quick_ends > QUICK_RESTARTS or (quick_ends and code > 0):
