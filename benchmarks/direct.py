@@ -9,46 +9,37 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.common import (
+    SEND_FROM_DIRECTORY,
+    TILES_LUA,
+    Sample,
+    ask_with_wrk,
+    free_port,
+    gunicorn,
+    make_big,
+    make_tiles,
+    need,
+    running,
+    write_figures,
+)
 from hub import JupyterRelayHub
 
-TILES = 1000
-TILE_BYTES = 20 * 1024
 BIG_BYTES = 1 << 30
 
-PEERS = """
-from pathlib import Path
-import os
-from flask import Flask, send_from_directory
+PEERS = f"""{SEND_FROM_DIRECTORY}
 from whitenoise import WhiteNoise
-
-ROOT = os.environ["BENCH_ROOT"]
 
 body = bytes(20 * 1024)
 def constant(environ, start_response):
     start_response("200 OK", [("Content-Type", "image/png"), ("Content-Length", str(len(body)))])
     return [body]
-
-flask = Flask(__name__, static_folder=None)
-@flask.get("/<path:entry>")
-def send(entry):
-    return send_from_directory(ROOT, entry, conditional=True)
 
 def missing(environ, start_response):
     start_response("404 Not Found", [("Content-Length", "0")])
@@ -69,9 +60,7 @@ http {{
 """
 
 LUA = {
-    "tiles": """request = function()
-  return wrk.format("GET", wrk.path .. "tiles/" .. math.random(0, @TILES - 1) .. ".png")
-end""",
+    "tiles": TILES_LUA,
     "304s": """wrk.headers["If-None-Match"] = @ETAG
 request = function()
   return wrk.format("GET", wrk.path .. "tiles/0.png")
@@ -92,57 +81,12 @@ class Server:
     url: str
 
 
-@dataclass
-class Sample:
-    """What wrk printed."""
-
-    per_second: float
-    p99_ms: float
-    failed: int
-
-
-def make_files(root: Path) -> None:
-    """Write the tiles and the big file, of random bytes where it matters."""
-    (root / "tiles").mkdir(parents=True)
-    for number in range(TILES):
-        (root / "tiles" / f"{number}.png").write_bytes(os.urandom(TILE_BYTES))
-    block = os.urandom(1 << 20)
-    with open(root / "big.bin", "wb") as big:
-        for _ in range(BIG_BYTES >> 20):
-            big.write(block)
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server on the first core until the block ends."""
-    process = subprocess.Popen(["taskset", "-c", "0", *command], env={**os.environ, **environment})
-    try:
-        deadline = time.monotonic() + 30
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"did not start: {command}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
 def start_servers(stack: ExitStack, folder: Path, root: Path, threads: int) -> list[Server]:
     """Start every server and return them, the floor first."""
     (folder / "bench_peers.py").write_text(PEERS)
     registry = folder / "registry" / "registry.sqlite"
     path = JupyterRelayHub(registry=registry, base_url="/").serve_tree(root, visibility="public")
     environment = {"BENCH_ROOT": str(root), "PYTHONPATH": str(folder), "KDR_REGISTRY": str(registry)}
-    gunicorn = [sys.executable, "-m", "gunicorn", "--log-level", "warning", "--no-control-socket"]
-    gunicorn += ["-k", "gthread", "--threads", str(threads), "--worker-connections", "1000"]
     servers = []
     for name, application, below in (
         ("gunicorn, constant body", "bench_peers:constant", "/"),
@@ -151,7 +95,7 @@ def start_servers(stack: ExitStack, folder: Path, root: Path, threads: int) -> l
         ("whitenoise", "bench_peers:whitenoise", "/"),
     ):
         port = free_port()
-        stack.enter_context(running([*gunicorn, "-b", f"127.0.0.1:{port}", application], port, environment))
+        stack.enter_context(running(gunicorn(application, port, threads), port, environment))
         servers.append(Server(name, f"http://127.0.0.1:{port}{below}"))
     port = free_port()
     configuration = folder / "nginx.conf"
@@ -165,19 +109,8 @@ def measure(server: Server, question: str, folder: Path, seconds: int, connectio
     """Let wrk ask `question` for some seconds."""
     with urllib.request.urlopen(f"{server.url}tiles/0.png") as answer:
         etag = answer.headers.get("ETag", '"none"')
-    script = folder / "question.lua"
-    lua = LUA[question].replace("@TILES", str(TILES)).replace("@BIG", str(BIG_BYTES)).replace("@ETAG", json.dumps(etag))
-    script.write_text(lua)
-    core = str((os.cpu_count() or 1) - 1)
-    command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script)]
-    printed = subprocess.run([*command, server.url], check=True, capture_output=True, text=True).stdout
-    value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", printed).groups()  # type: ignore[union-attr]
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
-    return Sample(
-        per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1]),  # type: ignore[index]
-        p99_ms=float(value) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit],
-        failed=int(failed[1]) if failed else 0,
-    )
+    lua = LUA[question].replace("@BIG", str(BIG_BYTES)).replace("@ETAG", json.dumps(etag))
+    return ask_with_wrk(server.url, lua, folder, seconds, connections)
 
 
 def main() -> None:
@@ -190,15 +123,14 @@ def main() -> None:
     parser.add_argument("--question", action="append", choices=sorted(LUA), help="default: all")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    for program in ("wrk", "nginx", "taskset"):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is not installed; on Debian: apt-get install wrk nginx-light util-linux")
+    need("wrk", "nginx", "taskset")
 
     figures: dict[str, dict[str, list[Sample]]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root = folder / "root"
-        make_files(root)
+        make_tiles(root)
+        make_big(root / "big.bin", BIG_BYTES)
         servers = start_servers(stack, folder, root, options.threads)
         for question in options.question or LUA:
             figures[question] = {server.name: [] for server in servers}
@@ -211,7 +143,7 @@ def main() -> None:
     report = {}
     for question, samples in figures.items():
         medians = {name: statistics.median(s.per_second for s in taken) for name, taken in samples.items()}
-        p99s = {name: statistics.median(s.p99_ms for s in taken) for name, taken in samples.items()}
+        p99s = {name: statistics.median(s.p99_ms or 0 for s in taken) for name, taken in samples.items()}
         failures = {name: sum(s.failed for s in taken) for name, taken in samples.items()}
         report[question] = {
             name: {"per_second": medians[name], "p99_ms": p99s[name], "failed": failures[name]} for name in medians
@@ -223,9 +155,7 @@ def main() -> None:
             flask = per_second / medians["send_from_directory"]
             print(f"{name:26}{per_second:12,.0f}{p99s[name]:10.2f}{floor:14.2f}{flask:10.2f}{failures[name]:8}")
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        about = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version(), "cores": os.cpu_count()}
-        options.json.write_text(json.dumps({"about": about, "figures": report}, indent=1) + "\n")
+        write_figures(options.json, report)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@ import argparse
 import io
 import json
 import os
+import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from hub import HubError, JupyterRelayHub, __version__
@@ -152,10 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     demo = commands.add_parser(
-        "demo", parents=[common], help="tile an image, publish it, serve it, and show a page to look at it"
+        "demo", parents=[common], help="tile an image, publish it from a notebook, and show it in JupyterLab"
     )
     demo.add_argument("--bind", metavar="HOST:PORT", default="127.0.0.1:0", help="default: a free port of this machine")
-    demo.add_argument("--check", action="store_true", help="read some tiles through the server instead of waiting")
+    demo.add_argument("--plain", action="store_true", help="without Jupyter: kdr serve, and a page")
+    demo.add_argument(
+        "--check",
+        action="store_true",
+        help="run the notebook and read some tiles through the server instead of waiting",
+    )
     demo.set_defaults(run=_demo)
     return parser
 
@@ -276,12 +284,28 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from kdr_wsgi.demo import DemoError, run_demo
+    from kdr_wsgi.demo.pyramid import DemoError, make_pyramid
 
-    try:
-        run_demo(_registry_path(options), options.bind, check=options.check)
-    except DemoError as error:
-        raise CommandError(str(error)) from error
+    packages = ("toasty",) if options.plain else ("toasty", "httptools", "jupyterlab", "ipykernel")
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise CommandError(f"the demonstration needs {', '.join(missing)}; run: pip install 'kdr-wsgi[demo]'")
+    if options.bind.startswith("unix:"):
+        raise CommandError("a browser opens no unix socket; give --bind HOST:PORT")
+    if options.plain:
+        from kdr_wsgi.demo.plain import show
+    else:
+        from kdr_wsgi.demo.lab import show
+    # `kill` ends the blocks below as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="kdr-demo-") as folder:
+        pyramid = Path(folder) / "pyramid"
+        print("tiling an image of a galaxy ...", flush=True)
+        make_pyramid(pyramid)
+        try:
+            show(pyramid, _registry_path(options), options.bind, check=options.check)
+        except DemoError as error:
+            raise CommandError(str(error)) from error
     return 0
 
 

@@ -6,14 +6,17 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from hub.errors import RegistryError
+from hub.jupyter_servers import running_servers
 from hub.registration import Registration
 from hub.registry import SCHEMA_VERSION, Registry
 from hub.servers import find_servers
-from kdr_wsgi.health import ask_health
+from hub.version import VERSION
+from kdr_wsgi.health import NoHealthError, ask_health
 
 Level = Literal["ok", "note", "bad"]
 
@@ -28,8 +31,10 @@ class Finding:
 
 def examine(path: Path) -> Iterator[Finding]:
     """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
+    yield _examine_extension()
     if is_missing(os.fsencode(path)):
         yield Finding("note", f"registry {path}: not there yet; the first kdr publish or hub.serve_tree makes it")
+        yield from _examine_servers(path)
         return
     registry = Registry(path)
     try:
@@ -45,8 +50,9 @@ def examine(path: Path) -> Iterator[Finding]:
     yield Finding("ok", f"registry {path}: sound, schema {SCHEMA_VERSION}, journal {mode}, {number}")
     yield from _examine_permissions(path)
     yield from _examine_servers(path)
+    has_relay = any(server.program == "jupyter" for server in find_servers(path))
     for registration in registrations:
-        yield _examine_registration(registration)
+        yield _examine_registration(registration, has_relay=has_relay)
 
 
 def _examine_permissions(path: Path) -> Iterator[Finding]:
@@ -67,21 +73,78 @@ def _examine_permissions(path: Path) -> Iterator[Finding]:
 
 
 def _examine_servers(path: Path) -> Iterator[Finding]:
+    """Yield what there is to say of the servers that have told of themselves, and of Jupyter servers that have not."""
     servers = find_servers(path)
-    if not servers:
-        yield Finding(
-            "note", "server: no kdr serve runs for this registry (other servers, gunicorn say, are not seen here)"
-        )
+    jupyter_servers = {server.process: server for server in running_servers()}
     for server in servers:
-        health = ask_health(server)
-        if health == "ok":
-            yield Finding("ok", f"server {server.url}: answers (process {server.process})")
+        if server.program == "jupyter":
+            jupyter = jupyter_servers.get(server.process)
+            name = f"Jupyter server {jupyter.url if jupyter else server.url} (process {server.process})"
+            if jupyter is None:
+                yield Finding(
+                    "note", f"{name}: has the relay; its info file is not where this environment looks for it"
+                )
+            else:
+                remedy = f"look into its log, and restart it; its base URL is {jupyter.base_url}"
+                yield from _examine_health(name, jupyter.url, jupyter.token, remedy)
         else:
             remedy = f"end process {server.process} and start kdr serve again"
-            yield Finding("bad", f"server {server.url}: {health}; {remedy}")
+            yield from _examine_health(f"server {server.url} (process {server.process})", server.url, "", remedy)
+    without = [jupyter for process, jupyter in jupyter_servers.items() if process not in {s.process for s in servers}]
+    for jupyter in without:
+        yield Finding(
+            "note" if servers else "bad",
+            f"Jupyter server {jupyter.url} (process {jupyter.process}): has no relay for this registry; in its "
+            "environment run pip install 'kdr-wsgi[jupyter]' and restart it, or set KDR_REGISTRY for both",
+        )
+    if not servers and not without:
+        yield Finding(
+            "note",
+            "server: nothing runs for this registry; start JupyterLab, or kdr serve (gunicorn, say, is not seen here)",
+        )
 
 
-def _examine_registration(registration: Registration) -> Finding:
+def _examine_health(name: str, url: str, token: str, remedy: str) -> Iterator[Finding]:
+    try:
+        health = ask_health(url, token)
+    except NoHealthError as error:
+        yield Finding("bad", f"{name}: {error}; {remedy}")
+        return
+    if health.schema != SCHEMA_VERSION:
+        yield Finding(
+            "bad",
+            f"{name}: kdr-wsgi {health.version} there knows the registry's schema {health.schema}, {VERSION} here "
+            f"schema {SCHEMA_VERSION}; install the same version in both environments",
+        )
+    elif health.status != "ok":
+        yield Finding("bad", f"{name}: {health.status}; {remedy}")
+    else:
+        version = "" if health.version == VERSION else f" with version {health.version} (here {VERSION}, which fits)"
+        yield Finding("ok", f"{name}: answers{version}")
+
+
+def _examine_extension() -> Finding:
+    """Return what there is to say of the Jupyter server extension in this environment."""
+    try:
+        from jupyter_core.paths import jupyter_config_path
+        from jupyter_server.extension.config import ExtensionConfigManager
+    except ModuleNotFoundError:
+        return Finding(
+            "note", "extension: no Jupyter server is installed in this environment; it may be in another one"
+        )
+    manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
+    enabled = manager.get_jpserver_extensions()  # type: ignore[no-untyped-call]  # Jupyter gives it no types
+    if not enabled.get("kdr_wsgi"):
+        remedy = "run: jupyter server extension enable --sys-prefix kdr_wsgi"
+        return Finding("note", f"extension: is not enabled for Jupyter servers of this environment; {remedy}")
+    missing = [name for name in ("httptools", "tornado") if find_spec(name) is None]
+    if missing:
+        remedy = "run: pip install 'kdr-wsgi[jupyter]'"
+        return Finding("bad", f"extension: is enabled, but {' and '.join(missing)} is not installed; {remedy}")
+    return Finding("ok", "extension: is enabled for Jupyter servers of this environment")
+
+
+def _examine_registration(registration: Registration, *, has_relay: bool) -> Finding:
     what = f"{registration.kind} {registration.key!r} at {os.fsdecode(registration.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired; kdr gc removes it")
@@ -95,7 +158,8 @@ def _examine_registration(registration: Registration) -> Finding:
     wanted = os.R_OK | os.X_OK if registration.kind == "tree" else os.R_OK
     if not os.access(registration.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
-    served = "" if registration.visibility == "public" else "; only kdr serve --as-owner serves it"
+    needs_owner = registration.visibility != "public" and not has_relay
+    served = "; only kdr serve --as-owner serves it" if needs_owner else ""
     return Finding("ok", f"{what}: readable on disk, {registration.visibility}{served}")
 
 

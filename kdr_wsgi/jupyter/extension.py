@@ -74,7 +74,7 @@ class KernelDataRelay(ExtensionApp):
         base_url = server.base_url.rstrip("/")
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
         route = RelayRoute(server.web_app, self._backend, policy)
-        server.web_app.add_handlers(".*$", [(re.escape(base_url + ROUTE) + ".*", route)])
+        server.web_app.add_handlers(".*$", [(re.escape(base_url + ROUTE) + ".*", route)])  # type: ignore[no-untyped-call]  # Jupyter's override has no types
         self._announcement = ExitStack()
         try:
             self._announcement.enter_context(announced(self._registry, "jupyter", self._base_url))

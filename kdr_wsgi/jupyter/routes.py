@@ -236,7 +236,11 @@ class LoginHandler(JupyterHandler):
 def _is_owner(user: User) -> bool:
     """Whether `user` is whose server this is; on a hub the server may be shared with others."""
     owner = os.environ.get("JUPYTERHUB_USER")
-    return owner is None or user.username == owner
+    if owner is None:
+        return True
+    # A service of the hub may have any name.
+    is_person = getattr(user, "hub_user", {}).get("kind", "user") == "user"
+    return is_person and user.username == owner
 
 
 class _HandlerReader:

@@ -19,7 +19,7 @@ from PIL import Image, ImageChops, ImageStat
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from hub import JupyterRelayHub
-from kdr_wsgi.demo import make_pyramid
+from kdr_wsgi.demo.pyramid import make_pyramid
 from tests.conftest import LiveServer, live_server, need
 
 #: Chromium's own calls home fail on a machine without a network, many at a time.

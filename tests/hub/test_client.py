@@ -23,6 +23,7 @@ from hub import (
     RegistryError,
     get_relay_hub,
 )
+from hub.servers import announced
 from tests.conftest import unprivileged
 from tests.forking import in_child
 
@@ -306,3 +307,32 @@ def test_a_file_that_is_no_registry_gets_no_secret_beside_it(tree: Path) -> None
     with pytest.raises(RegistryError, match="name another file in KDR_REGISTRY"):
         JupyterRelayHub(registry=tree / "cube.dat").serve_tree(tree)
     assert os.listdir(tree) == ["cube.dat"]
+
+
+def publish_in_a_kernel(tmp_path: Path, tree: Path, **environment: str) -> str:
+    """Publish in a process that looks like a kernel; return what it says on stderr."""
+    program = f"import hub; hub.get_relay_hub().serve_tree({str(tree)!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ended.stderr
+
+
+def test_a_kernel_is_warned_where_no_server_looks(tmp_path: Path, tree: Path) -> None:
+    warned = publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1")
+    assert "UnservedWarning: registered, but no server reads" in warned
+    assert "pip install 'kdr-wsgi[jupyter]'" in warned
+    assert "kdr serve" in warned
+
+
+def test_nobody_is_warned_who_is_no_kernel_or_whose_registry_is_named_or_served(tmp_path: Path, tree: Path) -> None:
+    assert publish_in_a_kernel(tmp_path, tree) == ""
+    named = str(tmp_path / "named" / "registry.sqlite")
+    assert publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1", KDR_REGISTRY=named) == ""
+    with announced(tmp_path / "kdr" / "registry.sqlite", "jupyter", "/"):
+        assert publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1") == ""
+    assert "UnservedWarning" in publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.settings import find_base_url, find_registry_path, jupyter_runtime_directory
+from hub.jupyter_servers import runtime_directory
+from hub.settings import find_base_url, find_registry_path
 
 
 @pytest.fixture
@@ -36,13 +37,13 @@ def test_the_registry_argument_then_environment_then_runtime(monkeypatch: pytest
 def test_the_runtime_directory_follows_jupyters_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("HOME", "/home/ada")
-    assert jupyter_runtime_directory() == Path("/home/ada/.local/share/jupyter/runtime")
+    assert runtime_directory() == Path("/home/ada/.local/share/jupyter/runtime")
     monkeypatch.setenv("XDG_DATA_HOME", "/xdg")
-    assert jupyter_runtime_directory() == Path("/xdg/jupyter/runtime")
+    assert runtime_directory() == Path("/xdg/jupyter/runtime")
     monkeypatch.setenv("JUPYTER_DATA_DIR", "/data")
-    assert jupyter_runtime_directory() == Path("/data/runtime")
+    assert runtime_directory() == Path("/data/runtime")
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "/runtime")
-    assert jupyter_runtime_directory() == Path("/runtime")
+    assert runtime_directory() == Path("/runtime")
 
 
 def test_the_base_url_comes_from_the_first_that_says_it(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:

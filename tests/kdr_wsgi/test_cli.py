@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hub.registry import Registry
+from hub.version import VERSION
 from kdr_wsgi.cli import main
 from kdr_wsgi.settings import SETTINGS
 from tests.raw_http import fetch
@@ -142,11 +143,11 @@ def test_a_reader_that_stops_reading_is_no_error(registry_path: Path, tree: Path
 
 def test_doctor_says_what_is_wrong_and_what_to_do(kdr: Kdr, registry_path: Path, tree: Path) -> None:
     code, out, _ = kdr("doctor")
-    assert (code, out.split()[0]) == (0, "note")
+    assert (code, f"note  registry {registry_path}: not there yet" in out) == (0, True)
     kdr("publish", tree, "--key", "good")
     code, out, _ = kdr("doctor")
     assert code == 0
-    assert "note  server: no kdr serve runs for this registry (other servers, gunicorn say, are not seen here)\n" in out
+    assert "note  server: nothing runs for this registry; start JupyterLab, or kdr serve" in out
     assert f"ok    tree 'good' at '{tree}': readable on disk, private; only kdr serve --as-owner serves it\n" in out
     (tree / "file").touch()
     kdr("publish", tree / "file", "--key", "gone")
@@ -160,7 +161,7 @@ def test_doctor_says_what_is_wrong_and_what_to_do(kdr: Kdr, registry_path: Path,
     registry_path.write_bytes(b"garbage" * 100)
     code, out, _ = kdr("doctor")
     assert code == 1
-    assert out.startswith("bad   the registry ")
+    assert "\nbad   the registry " in out
 
 
 class Serving:
@@ -209,9 +210,9 @@ def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tr
     assert fetch(server.address, second).body == b"x"
     kdr("publish", tree, "--key", "mine")
     assert fetch(server.address, "/wwtkdr/mine/a").status == 404
-    assert "answers (process" in kdr("doctor")[1]
+    assert f"(process {server.process.pid}): answers\n" in kdr("doctor")[1]
     assert server.stop() == (0, "")
-    assert "no kdr serve runs" in kdr("doctor")[1]
+    assert "nothing runs for this registry" in kdr("doctor")[1]
 
 
 def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
@@ -252,7 +253,7 @@ def test_what_a_killed_server_left_is_replaced(serve: Callable[..., Serving], kd
     killed.process.kill()
     killed.process.wait()
     os.kill(int(worker), signal.SIGKILL)
-    assert "no kdr serve runs" in kdr("doctor")[1]
+    assert "nothing runs for this registry" in kdr("doctor")[1]
     server = serve("--bind", f"unix:{path}")
     assert fetch(str(path), "/wwtkdr/_probe").status == 200
     assert server.stop() == (0, "")
@@ -267,6 +268,29 @@ def test_the_environment_too_warns_that_all_is_readable(
     assert "can read your private registrations" in serve("--bind", "127.0.0.1:0").stop()[1]
 
 
+def test_doctor_tells_of_versions_that_do_not_fit(
+    serve: Callable[..., Serving], kdr: Kdr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve("--bind", "127.0.0.1:0")
+    monkeypatch.setattr("kdr_wsgi.doctor.VERSION", "9.9")
+    code, out, _ = kdr("doctor")
+    assert (code, f"answers with version {VERSION} (here 9.9, which fits)\n" in out) == (0, True)
+    monkeypatch.setattr("kdr_wsgi.doctor.SCHEMA_VERSION", 99)
+    code, out, _ = kdr("doctor")
+    assert (code, "install the same version in both environments\n" in out) == (1, True)
+
+
+def test_doctor_tells_of_a_jupyter_server_without_the_relay(
+    kdr: Kdr, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    info = {"pid": os.getpid(), "base_url": "/x/", "url": "http://127.0.0.1:1/x/", "token": ""}
+    (tmp_path / f"jpserver-{os.getpid()}.json").write_text(json.dumps(info))
+    code, out, _ = kdr("doctor")
+    told = f"bad   Jupyter server http://127.0.0.1:1/x/ (process {os.getpid()}): has no relay for this registry; in its"
+    assert (code, told in out) == (1, True)
+
+
 def test_a_relative_socket_is_found_from_elsewhere(
     serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,7 +298,7 @@ def test_a_relative_socket_is_found_from_elsewhere(
     server = serve("--bind", "unix:s")
     assert server.lines == [f"listening on unix:{tmp_path / 's'}"]
     monkeypatch.chdir("/")
-    assert "answers (process" in kdr("doctor")[1]
+    assert ": answers\n" in kdr("doctor")[1]
 
 
 def test_what_cannot_be_served_is_not_published(kdr: Kdr, tree: Path) -> None:
