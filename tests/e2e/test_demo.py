@@ -16,26 +16,14 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageStat
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from hub import JupyterRelayHub
+from hub.version import VERSION
 from kdr_wsgi.demo.pyramid import make_pyramid
-from tests.conftest import LiveServer, live_server, need
-
-#: Chromium's own calls home fail on a machine without a network, many at a time.
-QUIET = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+from tests.conftest import LiveServer, live_server
 
 PIXELS = 512
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    need("chromium", is_there=found is not None, remedy="apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *QUIET])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -166,30 +154,57 @@ def kdr_demo(registry: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "kdr_wsgi", "demo", "--registry", str(registry), *arguments]
 
 
-def test_demo_check_reads_tiles_through_the_server_and_leaves_nothing(registry_path: Path) -> None:
-    ended = subprocess.run(kdr_demo(registry_path, "--check"), capture_output=True, text=True, timeout=100, check=False)
+@pytest.mark.parametrize(("arguments", "static"), [(["--plain"], "static"), ([], "pywwt_static")])
+def test_demo_check_reads_tiles_through_the_server_and_leaves_nothing(
+    registry_path: Path, arguments: list[str], static: str
+) -> None:
+    command = kdr_demo(registry_path, "--check", *arguments)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.count("ok    ") == 6
+    assert ended.stdout.count("ok    ") == (6 if arguments else 7)
     listed = subprocess.run(
         [sys.executable, "-m", "kdr_wsgi", "list", "--registry", str(registry_path)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert [line.split()[0][:6] for line in listed.stdout.splitlines()] == ["static"]
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == [f"{static}{VERSION}"]
     assert list((registry_path.parent / "registry.sqlite.servers").iterdir()) == []
 
 
-def test_the_demo_ends_with_a_signal_and_leaves_no_process(browser: Browser, registry_path: Path) -> None:
-    command = kdr_demo(registry_path)
+def open_demo(process: subprocess.Popen[str]) -> str:
+    """Return the address that a demonstration says to open."""
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith("open "):
+        assert line, "the demonstration has ended"
+    return line.removeprefix("open ").strip()
+
+
+def test_the_plain_demo_ends_with_a_signal_and_leaves_no_process(browser: Browser, registry_path: Path) -> None:
+    command = kdr_demo(registry_path, "--plain")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        assert process.stdout is not None
-        while not (line := process.stdout.readline()).startswith("open "):
-            assert line, "the demonstration has ended"
-        with opened(browser, line.removeprefix("open ").strip()) as (page, errors):
+        with opened(browser, open_demo(process)) as (page, errors):
             assert wait_for_state(page) == "ready"
             assert errors == []
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_the_demo_opens_its_notebook_in_jupyterlab_and_ends_with_a_signal(
+    browser: Browser, registry_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with subprocess.Popen(
+        kdr_demo(registry_path), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        page = browser.new_page()
+        page.goto(open_demo(process))
+        page.locator(".jp-Notebook h1").get_by_text("A tile pyramid").wait_for(timeout=60_000)
+        page.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert [*tmp_path.glob("kdr-*")] == []

@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, Page
 
 from kdr_wsgi.demo.lab import NOTEBOOK
 from kdr_wsgi.demo.pyramid import make_pyramid
-from tests.e2e.test_demo import browser  # noqa: F401  # a fixture
 from tests.jupyter import TOKEN, JupyterServer, jupyter_server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -28,14 +27,14 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
     make_pyramid(home / "pyramid")
     shutil.copy(NOTEBOOK, home)
     shutil.copy(EXAMPLES / "anywidget.ipynb", home)
-    with jupyter_server(folder, application="lab", base_url="/user/ada/") as running:
+    with jupyter_server(folder, "--LabApp.news_url=None", application="lab", base_url="/user/ada/") as running:
         yield running
 
 
 @contextmanager
-def run_in_lab(browser: Browser, jupyter: JupyterServer, notebook: str) -> Iterator[Page]:  # noqa: F811
+def run_in_lab(browser: Browser, jupyter: JupyterServer, notebook: str) -> Iterator[Page]:
     """Open a notebook in JupyterLab and run all its cells."""
-    page = browser.new_page(viewport={"width": 1200, "height": 1500})
+    page = browser.new_page(viewport={"width": 1200, "height": 1280})
     page.goto(f"{jupyter.origin}{jupyter.base_url}lab/tree/{notebook}?token={TOKEN}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.wait_for_selector(
@@ -51,7 +50,7 @@ def run_in_lab(browser: Browser, jupyter: JupyterServer, notebook: str) -> Itera
         page.close()
 
 
-def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jupyter: JupyterServer) -> None:  # noqa: F811
+def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jupyter: JupyterServer) -> None:
     with run_in_lab(browser, jupyter, NOTEBOOK.name) as page:
         failures: list[str] = []
         page.on(
@@ -73,11 +72,12 @@ def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jup
         shown = Image.open(io.BytesIO(frame.locator("#viewer").screenshot())).convert("L")
         assert len(shown.getcolors() or []) > 50, "the viewer shows nothing"
         assert failures == []
+        # The picture in docs/ is made here: KDR_TEST_SCREENSHOT=docs/jupyterlab.jpg pytest tests/e2e/test_notebook.py
         if kept := os.environ.get("KDR_TEST_SCREENSHOT"):
             Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(kept, quality=85)
 
 
-def test_the_anywidget_example_shows_its_images(browser: Browser, jupyter: JupyterServer) -> None:  # noqa: F811
+def test_the_anywidget_example_shows_its_images(browser: Browser, jupyter: JupyterServer) -> None:
     with run_in_lab(browser, jupyter, "anywidget.ipynb") as page:
         images = page.locator(".jp-OutputArea-output img")
         images.nth(2).wait_for(timeout=60_000)

@@ -33,6 +33,9 @@ def test_a_wheel_carries_every_file_that_is_needed(wheel: Path) -> None:
             if path.is_file() and "__pycache__" not in path.parts:
                 assert path.relative_to(SOURCE).as_posix() in packed
     assert any(name.endswith("licenses/LICENSE") for name in packed)
+    # What enables the extension, where Jupyter looks.
+    enabling = "data/etc/jupyter/jupyter_server_config.d/kdr_wsgi.json"
+    assert [name for name in packed if name.endswith(enabling)] != []
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in packed)
 
 
