@@ -185,6 +185,7 @@ class _Connection(asyncio.Protocol):
         self._has_head = False
         self._is_whole = False
         self._keeps_alive = False
+        self._has_excess = False
 
     def ask(self, exchange: Exchange) -> None:
         """Send the request of `exchange`."""
@@ -234,7 +235,7 @@ class _Connection(asyncio.Protocol):
     def _end(self, exchange: Exchange) -> None:
         self.exchange = None
         exchange.end()
-        if self._keeps_alive and not self._transport.is_closing():
+        if self._keeps_alive and not self._has_excess and not self._transport.is_closing():
             self._prepare()
             self._backend.release(self)
         else:
@@ -254,16 +255,24 @@ class _Connection(asyncio.Protocol):
 
     # What httptools calls while it reads.
 
+    def on_message_begin(self) -> None:
+        """Note whether there is more than was asked for."""
+        self._has_excess = self._is_whole
+
     def on_status(self, reason: bytes) -> None:
         """Note the reason phrase."""
-        self._reason += reason
+        if not self._has_excess:
+            self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header."""
-        self._headers.append((name, value))
+        if not self._has_excess:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Note that the head is whole, and the message too if it answers HEAD."""
+        if self._has_excess:
+            return
         self._has_head = True
         # Here, since httptools forgets it with the end of the message.
         self._keeps_alive = self._parser.should_keep_alive()
@@ -272,7 +281,10 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, chunk: bytes) -> None:
         """Note a part of the body."""
-        self._chunks.append(chunk)
+        if self._is_whole:
+            self._has_excess = True
+        else:
+            self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
         """Note that the message is whole."""
