@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hub.servers import is_alive
+
 
 @dataclass(frozen=True, slots=True)
 class JupyterServer:
@@ -63,7 +65,7 @@ def running_servers() -> Iterator[JupyterServer]:
             except (OSError, ValueError, KeyError, TypeError):
                 # A server that ends removes its file, and one that starts is still writing it.
                 continue
-            if _is_alive(server.process):
+            if is_alive(server.process):
                 yield server
 
 
@@ -75,13 +77,3 @@ def find_own_server() -> JupyterServer | None:
         if str(server.process) == parent:
             return server
     return max(servers, key=lambda server: server.started, default=None)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

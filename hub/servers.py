@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ class RunningServer:
     Attributes
     ----------
     process : int
+    place : str
+        Where the process is: its host, and what numbers processes there.
     program : str
         ``kdr serve``, or ``jupyter``: a Jupyter server with the relay.
     url : str
@@ -27,6 +29,7 @@ class RunningServer:
     """
 
     process: int
+    place: str
     program: str
     url: str
 
@@ -35,9 +38,9 @@ class RunningServer:
 def announced(registry: Path, program: str, url: str) -> Iterator[None]:
     """Tell of this process's server for as long as the block runs."""
     owner = os.getpid()
-    path = _folder(registry) / f"{owner}.json"
+    path = _folder(registry) / f"{owner}.{os.uname().nodename}.json"
     make_private_directories(path)
-    path.write_text(json.dumps({"process": owner, "program": program, "url": url}))
+    path.write_text(json.dumps({"process": owner, "place": _here(), "program": program, "url": url}))
     try:
         yield
     finally:
@@ -47,21 +50,44 @@ def announced(registry: Path, program: str, url: str) -> Iterator[None]:
 
 
 def find_servers(registry: Path) -> list[RunningServer]:
-    """Return the servers of `registry` that are alive, and forget those that were killed."""
+    """Return the servers of `registry` that are alive, and forget those that were killed.
+
+    Of another host, or of another container, nobody can tell here whether
+    its processes live; they are taken for alive.
+    """
     found = []
     for path in sorted(_folder(registry).glob("*.json")):
         try:
-            told = json.loads(path.read_text())
-            server = RunningServer(int(told["process"]), str(told["program"]), str(told["url"]))
-            os.kill(server.process, 0)
-        except (ProcessLookupError, PermissionError):
-            # It has ended; a process of another user may have its number by now.
-            path.unlink(missing_ok=True)
-        except (FileNotFoundError, ValueError, KeyError):
+            told = json.loads(path.read_text("utf-8"))
+            server = RunningServer(int(told["process"]), str(told["place"]), str(told["program"]), str(told["url"]))
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # It is just being removed, or written.
-        else:
+        if server.place != _here() or is_alive(server.process):
             found.append(server)
+        else:
+            with suppress(OSError):  # On a disk that is only read here it stays.
+                path.unlink(missing_ok=True)
     return found
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this user has that number."""
+    if process <= 0:  # To kill(2) these are groups.
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, PermissionError, OverflowError):
+        return False
+    return True
+
+
+def _here() -> str:
+    """Return where the numbers of processes are those of this process."""
+    try:
+        numbers = os.stat("/proc/self/ns/pid").st_ino
+    except FileNotFoundError:  # Where this is not Linux.
+        numbers = 0
+    return f"{os.uname().nodename}/{numbers}"
 
 
 def _folder(registry: Path) -> Path:

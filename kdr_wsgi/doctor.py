@@ -81,9 +81,7 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
             jupyter = jupyter_servers.get(server.process)
             name = f"Jupyter server {jupyter.url if jupyter else server.url} (process {server.process})"
             if jupyter is None:
-                yield Finding(
-                    "note", f"{name}: has the relay; its info file is not where this environment looks for it"
-                )
+                yield Finding("note", f"{name}: has the relay, and cannot be asked from here")
             else:
                 remedy = f"look into its log, and restart it; its base URL is {jupyter.base_url}"
                 yield from _examine_health(name, jupyter.url, jupyter.token, remedy)
@@ -108,7 +106,9 @@ def _examine_health(name: str, url: str, token: str, remedy: str) -> Iterator[Fi
     try:
         health = ask_health(url, token)
     except NoHealthError as error:
-        yield Finding("bad", f"{name}: {error}; {remedy}")
+        yield (
+            Finding("bad", f"{name}: {error}; {remedy}") if error.is_known_bad else Finding("note", f"{name}: {error}")
+        )
         return
     if health.schema != SCHEMA_VERSION:
         yield Finding(

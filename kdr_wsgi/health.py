@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
+from contextlib import closing
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from kdr_wsgi.targets import ROUTE
 
@@ -23,7 +25,17 @@ class Health:
 
 
 class NoHealthError(Exception):
-    """A server does not say how it is; the sentence says why."""
+    """A server does not say how it is; the sentence says why.
+
+    Attributes
+    ----------
+    is_known_bad : bool
+        False where it may be well, and only cannot be asked from here.
+    """
+
+    def __init__(self, sentence: str, *, is_known_bad: bool = True) -> None:
+        self.is_known_bad = is_known_bad
+        super().__init__(sentence)
 
 
 def ask_health(url: str, token: str = "") -> Health:
@@ -40,30 +52,26 @@ def ask_health(url: str, token: str = "") -> Health:
     ------
     NoHealthError
     """
-    connection = _connect(url)
-    base_url = "" if url.startswith("unix:") else urlsplit(url).path.rstrip("/")
     headers = {"Accept": "application/json", **({"Authorization": f"token {token}"} if token else {})}
     try:
-        connection.request("GET", f"{base_url}{ROUTE}_health", headers=headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
+        connection, base_url = _connect(url)
+        with closing(connection):
+            connection.request("GET", f"{base_url}{ROUTE}_health", headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+    except ssl.SSLCertVerificationError as error:
+        raise NoHealthError("its certificate is not one that is trusted here", is_known_bad=False) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise NoHealthError(f"it does not answer: {error}") from error
-    finally:
-        connection.close()
+    if answer.status in (302, 403):
+        raise NoHealthError("it asks for a login that is not known here", is_known_bad=False)
     try:
         told = json.loads(body)
         return Health(str(told["status"]), str(told["version"]), int(told["schema"]))
     except (ValueError, KeyError, TypeError):
-        raise NoHealthError(_explain(answer.status, body)) from None
-
-
-def _explain(status: int, body: bytes) -> str:
-    if status in (302, 403):
-        return "it asks for a login that is not known here"
-    if status == 503:
-        return body.decode("utf-8", "replace").strip()
-    return f"what answers there is no relay server (status {status})"
+        if answer.status == 503:
+            raise NoHealthError(body.decode("utf-8", "replace").strip()) from None
+        raise NoHealthError(f"what answers there is no relay server (status {answer.status})") from None
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -77,9 +85,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connect(url: str) -> http.client.HTTPConnection:
+def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """Return a connection to `url`, and the base URL there."""
     if url.startswith("unix:"):
-        return _UnixConnection(url.removeprefix("unix:"))
+        return _UnixConnection(url.removeprefix("unix:")), ""
     parts = urlsplit(url)
+    if parts.scheme == "http+unix":  # As Jupyter writes the address of a server on a socket.
+        return _UnixConnection(unquote(parts.netloc)), parts.path.rstrip("/")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.netloc, timeout=_TIMEOUT_SECONDS)
+    return kind(parts.netloc, timeout=_TIMEOUT_SECONDS), parts.path.rstrip("/")

@@ -44,7 +44,7 @@ def run(
     is_borrowed : bool
         Whether the socket is another process's, and stays when this one ends.
     """
-    server = _Server(listener, config, workers, threads, when_ready)
+    server = _Server(listener, config, workers, threads, when_ready, is_borrowed=is_borrowed)
     arbiter = Arbiter(server)
     # What gunicorn does with a socket that systemd holds: it does not remove its path.
     arbiter.systemd = is_borrowed
@@ -61,6 +61,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         workers: int,
         threads: int,
         when_ready: Callable[[], None],
+        *,
+        is_borrowed: bool,
     ) -> None:
         self._config = config
         self._settings: dict[str, Any] = {
@@ -71,6 +73,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "worker_class": "gthread",
             "threads": threads,
             "worker_connections": 1000,
+            # A path has 4,096 bytes, each of which may need three characters; Jupyter lets no more than 64 KiB through.
+            "limit_request_line": 0 if is_borrowed else 8190,
             # Longer than a browser or a proxy keeps a connection, so that they close first.
             "keepalive": 75,
             # So long a worker that is to end, or whose master was killed, sends on what it has begun.

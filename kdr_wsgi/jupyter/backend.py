@@ -14,13 +14,16 @@ import httptools
 from kdr_wsgi.jupyter.exchange import Exchange
 from kdr_wsgi.jupyter.messages import end_to_end
 
-_log = logging.getLogger(__name__)
-
 #: How long an answer may take to begin. A file system that hangs must not hold the browser for ever.
 FIRST_BYTE_SECONDS = 60.0
 
-#: How often that is looked at.
+#: How long a reader may take nothing of its answer while others wait for a connection.
+STALLED_SECONDS = 10.0
+
+#: How often these are looked at.
 WATCH_SECONDS = 5.0
+
+_RETRY_SOON = ("Retry-After", "5")
 
 #: How often a request is sent that no byte comes back for: its connection may have been closed by a server that ended.
 ATTEMPTS = 5
@@ -38,24 +41,29 @@ class Backend:
         Whether the server cannot be started at present.
     connections : int
         So many requests are under way at once; the others wait.
+    log : Logger
     """
 
-    def __init__(self, find_address: Callable[[], str], is_failing: Callable[[], bool], connections: int) -> None:
+    def __init__(
+        self, find_address: Callable[[], str], is_failing: Callable[[], bool], connections: int, log: logging.Logger
+    ) -> None:
         self._find_address = find_address
         self._is_failing = is_failing
         self._limit = connections
+        self.log = log
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
-        self._waiting: deque[tuple[Exchange, float]] = deque()
+        self._waiting: deque[Exchange] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
 
     def ask(self, exchange: Exchange) -> None:
         """Send the request of `exchange`, now or as soon as a connection is free."""
+        exchange.asked_at = asyncio.get_running_loop().time()
         if self._idle:
             self._give(self._idle.pop(), exchange)
         else:
-            self._waiting.append((exchange, asyncio.get_running_loop().time()))
+            self._waiting.append(exchange)
             self._connect_more()
         if self._watch is None:
             self._watch = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
@@ -64,7 +72,7 @@ class Backend:
         """End the server's work on `exchange`: its reader has gone."""
         if exchange.is_over:
             return
-        exchange.be_abandoned()
+        exchange.is_over = True
         for connection in self._busy:
             if connection.exchange is exchange:
                 connection.abort()
@@ -105,7 +113,7 @@ class Backend:
             elif self._is_failing():
                 self._fail_for_want_of_a_server(exchange)
             else:
-                self._waiting.appendleft((exchange, asyncio.get_running_loop().time()))
+                self._waiting.appendleft(exchange)
         self._connect_more()
 
     def _give(self, connection: _Connection, exchange: Exchange) -> None:
@@ -115,7 +123,7 @@ class Backend:
 
     def _next_waiting(self) -> Exchange | None:
         while self._waiting:
-            exchange, _ = self._waiting.popleft()
+            exchange = self._waiting.popleft()
             if not exchange.is_over:
                 return exchange
         return None
@@ -136,30 +144,38 @@ class Backend:
             _, connection = await loop.create_unix_connection(lambda: _Connection(self), address)
         except OSError as error:
             if not isinstance(error, ConnectionRefusedError):
-                _log.error("the relay server cannot be reached: %s", error)
+                self.log.error("the relay server cannot be reached: %s", error)
             while (exchange := self._next_waiting()) is not None:
                 self._fail_for_want_of_a_server(exchange)
             return
         self.release(connection)
 
     def _fail_for_want_of_a_server(self, exchange: Exchange) -> None:
-        exchange.fail(
-            503, "Service Unavailable", "The relay server does not start; the log of the Jupyter server says why."
-        )
+        sentence = "The relay server does not start; the log of the Jupyter server says why."
+        exchange.fail(503, "Service Unavailable", sentence, _RETRY_SOON)
 
     def _look(self) -> None:
-        """Give up on what has taken too long to begin."""
-        loop = asyncio.get_running_loop()
-        too_old = loop.time() - FIRST_BYTE_SECONDS
+        """Give up on what takes too long."""
+        now = asyncio.get_running_loop().time()
         for connection in [*self._busy]:
-            if connection.asked_at < too_old and connection.exchange and not connection.exchange.has_begun:
-                connection.exchange.fail(504, "Gateway Timeout", "The file cannot be read in time; try again later.")
+            exchange = connection.exchange
+            if exchange is None:
+                continue
+            if not exchange.has_begun and exchange.asked_at < now - FIRST_BYTE_SECONDS:
+                exchange.fail(504, "Gateway Timeout", "The file cannot be read in time; try again later.")
                 connection.abort()
-        while self._waiting and (self._waiting[0][1] < too_old or self._waiting[0][0].is_over):
-            exchange, _ = self._waiting.popleft()
-            exchange.fail(503, "Service Unavailable", "Too many requests are under way; try again later.")
+            elif self._waiting and connection.paused_at is not None and connection.paused_at < now - STALLED_SECONDS:
+                # It can ask for the rest by range, as browsers do.
+                exchange.fail(503, "Service Unavailable", "This reader has stalled.")
+                connection.abort()
+        for exchange in [*self._waiting]:
+            if exchange.asked_at < now - FIRST_BYTE_SECONDS:
+                sentence = "Too many requests are under way; try again later."
+                exchange.fail(503, "Service Unavailable", sentence, _RETRY_SOON)
+        while self._waiting and self._waiting[0].is_over:
+            self._waiting.popleft()
         is_quiet = not self._busy and not self._waiting
-        self._watch = None if is_quiet else loop.call_later(WATCH_SECONDS, self._look)
+        self._watch = None if is_quiet else asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
 
 
 class _Connection(asyncio.Protocol):
@@ -171,9 +187,9 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, backend: Backend) -> None:
         self.exchange: Exchange | None = None
-        self.asked_at = 0.0
+        #: Since when the reader takes nothing.
+        self.paused_at: float | None = None
         self._backend = backend
-        self._loop = asyncio.get_running_loop()
         self._transport: Transport
         self._prepare()
 
@@ -190,7 +206,6 @@ class _Connection(asyncio.Protocol):
     def ask(self, exchange: Exchange) -> None:
         """Send the request of `exchange`."""
         self.exchange = exchange
-        self.asked_at = self._loop.time()
         self._transport.write(exchange.request)
 
     def abort(self) -> None:
@@ -210,7 +225,7 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            _log.error("the relay server's answer cannot be understood: %s", error)
+            self._backend.log.error("the relay server's answer cannot be understood: %s", error)
             exchange.fail(502, "Bad Gateway", "The relay server's answer cannot be understood.")
             self.abort()
             return
@@ -228,8 +243,9 @@ class _Connection(asyncio.Protocol):
             written = exchange.pass_on(chunk)
         if self._is_whole:
             self._end(exchange)
-        elif written is not None and not written.done():
+        elif written is not None:
             self._transport.pause_reading()
+            self.paused_at = asyncio.get_running_loop().time()
             written.add_done_callback(self._read_on)
 
     def _end(self, exchange: Exchange) -> None:
@@ -242,7 +258,9 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def _read_on(self, written: Future[None]) -> None:
-        if not written.cancelled() and written.exception() is not None:
+        self.paused_at = None
+        # A reader that has gone makes a future fail, or be cancelled.
+        if written.cancelled() or written.exception() is not None:
             if self.exchange is not None:
                 self._backend.abandon(self.exchange)
         elif not self._transport.is_closing():

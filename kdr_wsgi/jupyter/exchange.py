@@ -8,7 +8,7 @@ from typing import Protocol
 
 from tornado.httputil import HTTPHeaders, ResponseStartLine
 
-from kdr_wsgi.headers import CROSS_ORIGIN
+from kdr_wsgi.headers import CROSS_ORIGIN, NO_SNIFFING
 from kdr_wsgi.jupyter.messages import Headers
 
 
@@ -42,11 +42,14 @@ class Exchange:
         Whether the answer has no body (RFC 9110, 9.3.2).
     adjust : callable, optional
         Changes the headers of the answer.
-    when_over : callable, optional
-        Called once, however it ends.
+
+    Attributes
+    ----------
+    asked_at : float
+        When it was first sent or put in the queue, by the clock of the loop.
     """
 
-    __slots__ = ("_adjust", "_reader", "_when_over", "attempts", "has_begun", "is_head", "is_over", "request")
+    __slots__ = ("_adjust", "_reader", "asked_at", "attempts", "has_begun", "is_head", "is_over", "request")
 
     def __init__(
         self,
@@ -55,7 +58,6 @@ class Exchange:
         *,
         is_head: bool,
         adjust: Callable[[Headers], Headers] | None = None,
-        when_over: Callable[[], None] | None = None,
     ) -> None:
         self.request = request
         self.is_head = is_head
@@ -63,8 +65,8 @@ class Exchange:
         self.has_begun = False
         self.is_over = False
         self._reader = reader
+        self.asked_at = 0.0
         self._adjust = adjust
-        self._when_over = when_over
 
     def begin(self, status: int, reason: str, headers: Headers, chunk: bytes) -> Future[None]:
         """Pass the head on, with what has come of the body."""
@@ -82,36 +84,25 @@ class Exchange:
 
     def end(self) -> None:
         """Say that the answer is whole."""
+        self.is_over = True
         self._reader.finish()
-        self._be_over()
 
-    def fail(self, status: int, reason: str, sentence: str) -> None:
+    def fail(self, status: int, reason: str, sentence: str, *further: tuple[str, str]) -> None:
         """Answer that there is no answer; or, where one has begun, break it off so that it is not taken as whole."""
         if self.is_over:
             return
         if self.has_begun:
+            self.is_over = True
             self._reader.close()
-            self._be_over()
             return
         body = f"{sentence}\n".encode()
         headers = [
             *CROSS_ORIGIN,
+            *NO_SNIFFING,
             ("Cache-Control", "no-store"),
             ("Content-Type", "text/plain; charset=utf-8"),
             ("Content-Length", str(len(body))),
+            *further,
         ]
-        if status == 503:
-            headers.append(("Retry-After", "5"))
         self.begin(status, reason, headers, b"" if self.is_head else body)
         self.end()
-
-    def be_abandoned(self) -> None:
-        """Note that the reader has gone."""
-        self._be_over()
-
-    def _be_over(self) -> None:
-        if self.is_over:
-            return
-        self.is_over = True
-        if self._when_over is not None:
-            self._when_over()

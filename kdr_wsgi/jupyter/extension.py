@@ -62,8 +62,10 @@ class KernelDataRelay(ExtensionApp):
         self._supervisor = Supervisor(
             {"KDR_REGISTRY": str(self._registry), "KDR_BASE_URL": "/", "KDR_AS_OWNER": "0", "KDR_BEHIND_RELAY": "1"},
             self.workers,
+            self.log,
         )
-        self._backend = Backend(self._supervisor.address, self._supervisor.is_failing, THREADS * self.workers)
+        connections = THREADS * self.workers
+        self._backend = Backend(self._supervisor.address, self._supervisor.is_failing, connections, self.log)
         self._supervisor.when_ended = self._backend.close_idle
         origins = Origins(
             allowed=frozenset(self.allowed_origins),

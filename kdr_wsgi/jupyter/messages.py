@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 from kdr_wsgi.viewers import VIEWER_HEADER, Viewer
 
@@ -20,6 +20,8 @@ _PASSED_ON = frozenset(
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-connection te trailer transfer-encoding upgrade".split()
 )
+
+_ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 class Place(NamedTuple):
@@ -47,12 +49,15 @@ def format_request(method: str, target: str, headers: Iterable[tuple[str, str]],
     ----------
     method : str
     target : str
-        As it was sent, from ``/wwtkdr/`` on; no escape in it is touched.
+        As it was sent, from ``/wwtkdr/`` on; no escape in it is touched. Bytes
+        beyond ASCII, which some programs send as they are, are escaped.
     headers : pairs of str
         Those of the browser, with names as Tornado spells them.
     viewer : {"owner", "user", "anyone"}
     place : Place
     """
+    if not target.isascii():
+        target = quote(target.encode("latin-1"), safe=_ASCII)
     lines = [
         f"{method} {_without_token(target) if '?' in target else target} HTTP/1.1",
         f"Host: {place.host}",

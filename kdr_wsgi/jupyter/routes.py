@@ -8,17 +8,17 @@ the same one.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
@@ -26,21 +26,27 @@ from tornado.httputil import (
     HTTPServerConnectionDelegate,
     HTTPServerRequest,
     RequestStartLine,
-    ResponseStartLine,
 )
 
+from kdr_wsgi.errors import MethodNotAllowed
 from kdr_wsgi.headers import CROSS_ORIGIN
 from kdr_wsgi.jupyter.backend import Backend
-from kdr_wsgi.jupyter.exchange import Exchange, Reader
+from kdr_wsgi.jupyter.exchange import Exchange
 from kdr_wsgi.jupyter.logins import Login, Logins, credentials_of
-from kdr_wsgi.jupyter.messages import Place, format_request
+from kdr_wsgi.jupyter.messages import Headers, Place, format_request
 from kdr_wsgi.jupyter.origins import Origins, with_credentials
-from kdr_wsgi.viewers import Viewer
 
 if TYPE_CHECKING:
     from jupyter_server.auth import User
 
-_log = logging.getLogger(__name__)
+ANYONE = Login("anyone", is_by_token=False)
+
+
+class Message(NamedTuple):
+    """A request as Tornado has read it."""
+
+    start_line: RequestStartLine
+    headers: HTTPHeaders
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,100 +78,111 @@ class RelayRoute(HTTPServerConnectionDelegate):
 
     def __init__(self, application: web.Application, backend: Backend, policy: Policy) -> None:
         self.application = application
-        self.policy = policy
+        self.allows_public_without_login = policy.public_without_login
         self.logins = Logins()
         self._backend = backend
+        self._policy = policy
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take one request."""
-        return _Request(self, server_conn, request_conn)
+        return _Request(self, server_conn, cast(HTTP1Connection, request_conn))
 
-    def place_of(self, headers: HTTPHeaders, scheme: str) -> Place:
+    def relay(
+        self, message: Message, connection: HTTP1Connection, login: Login, cookies: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """Send a request on; its answer, with `cookies`, goes to the browser as it comes."""
+        if connection.stream.closed():
+            return  # The browser has gone while its login was looked at.
+        start_line, headers = message
+        context: Any = connection.context
+        place = self._place_of(headers, context.protocol)
+        hosts = (place.host, headers.get("Host", ""))
+        is_foreign = not login.is_by_token and self._policy.origins.is_foreign(headers, hosts)
+        exchange = Exchange(
+            format_request(
+                start_line.method,
+                start_line.path[len(self._policy.base_url) :],
+                headers.get_all(),
+                "anyone" if is_foreign else login.viewer,
+                place,
+            ),
+            connection,
+            is_head=start_line.method == "HEAD",
+            adjust=self._adjustment(headers.get("Origin"), cookies),
+        )
+        connection.set_close_callback(partial(self._backend.abandon, exchange))
+        self._backend.ask(exchange)
+
+    def refuse(self, connection: HTTP1Connection) -> None:
+        """Answer that only GET, HEAD and OPTIONS are understood (RFC 9110, 15.5.6)."""
+        exchange = Exchange(b"", connection, is_head=False)
+        exchange.fail(405, "Method Not Allowed", MethodNotAllowed.sentence, *MethodNotAllowed.headers)
+
+    def _place_of(self, headers: HTTPHeaders, scheme: str) -> Place:
         """Return where the browser sees this server; proxies are believed as far as Jupyter believes them."""
-        host, prefix = headers.get("Host", ""), self.policy.base_url
-        if self.policy.trusts_proxy:
+        host, prefix = headers.get("Host", ""), self._policy.base_url
+        if self._policy.trusts_proxy:
             host = headers.get("X-Forwarded-Host", host).partition(",")[0].strip()
             prefix = headers.get("X-Forwarded-Prefix", "").partition(",")[0].strip().rstrip("/") + prefix
         return Place(scheme, host, prefix)
 
-    def relay(
-        self,
-        start_line: RequestStartLine,
-        headers: HTTPHeaders,
-        scheme: str,
-        login: Login,
-        reader: Reader,
-    ) -> Exchange:
-        """Send a request on; its answer goes to `reader`."""
-        place = self.place_of(headers, scheme)
-        viewer: Viewer = login.viewer
-        origin = headers.get("Origin")
-        hosts = (place.host, headers.get("Host", ""))
-        if viewer != "anyone" and not login.is_by_token and self.policy.origins.is_foreign(headers, hosts):
-            viewer = "anyone"
-        answers_login = origin is not None and self.policy.origins.may_send_login(origin)
-        target = start_line.path[len(self.policy.base_url) :]
-        exchange = Exchange(
-            format_request(start_line.method, target, headers.get_all(), viewer, place),
-            reader,
-            is_head=start_line.method == "HEAD",
-            adjust=partial(with_credentials, origin=cast(str, origin)) if answers_login else None,
-        )
-        self._backend.ask(exchange)
-        return exchange
-
-    def abandon(self, exchange: Exchange) -> None:
-        """End the work on an exchange whose reader has gone."""
-        self._backend.abandon(exchange)
+    def _adjustment(
+        self, origin: str | None, cookies: Sequence[tuple[str, str]]
+    ) -> Callable[[Headers], Headers] | None:
+        if origin is not None and self._policy.origins.may_send_login(origin):
+            return lambda headers: [*with_credentials(headers, origin), *cookies]
+        return (lambda headers: [*headers, *cookies]) if cookies else None
 
 
 class _Request(HTTPMessageDelegate):
     """One request, until it has been read."""
 
-    def __init__(self, route: RelayRoute, server_conn: object, connection: HTTPConnection) -> None:
+    def __init__(self, route: RelayRoute, server_connection: object, connection: HTTP1Connection) -> None:
         self._route = route
-        self._server_conn = server_conn
-        self._connection: Any = connection
-        self._start_line: RequestStartLine
-        self._headers: HTTPHeaders
+        self._server_connection = server_connection
+        self._connection = connection
+        self._message: Message
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
-        self._start_line, self._headers = start_line, headers
+        self._message = Message(start_line, headers)
 
     def data_received(self, chunk: bytes) -> None:
         """Drop the body: no request that is answered has one."""
 
     def finish(self) -> None:
-        context = self._connection.context
-        method, target, _ = self._start_line
-        if method not in ("GET", "HEAD"):
-            # What the relay server answers to these (a preflight, 405) tells nothing of any file.
-            login: Login | None = Login("anyone", is_by_token=False)
+        start_line, headers = self._message
+        if start_line.method == "OPTIONS":
+            # A preflight comes without a login, and its answer tells nothing of any file.
+            self._route.relay(self._message, self._connection, ANYONE)
+        elif start_line.method not in ("GET", "HEAD"):
+            self._route.refuse(self._connection)
         else:
-            login = self._route.logins.find(credentials_of(target, self._headers.get_all(), context.remote_ip))
-        if login is None:
-            self._ask_jupyter()
-            return
-        exchange = self._route.relay(self._start_line, self._headers, context.protocol, login, self._connection)
-        self._connection.set_close_callback(partial(self._route.abandon, exchange))
+            context: Any = self._connection.context
+            login = self._route.logins.find(credentials_of(start_line.path, headers.get_all(), context.remote_ip))
+            if login is not None:
+                self._route.relay(self._message, self._connection, login)
+            else:
+                self._ask_jupyter()
 
     def _ask_jupyter(self) -> None:
+        start_line, headers = self._message
         request = HTTPServerRequest(
             connection=self._connection,
-            server_connection=self._server_conn,
-            start_line=self._start_line,
-            headers=self._headers,
+            server_connection=self._server_connection,
+            start_line=start_line,
+            headers=headers,
         )
-        application = self._route.application
-        delegate = application.get_handler_delegate(request, LoginHandler, {"route": self._route})
-        delegate.headers_received(self._start_line, self._headers)
+        delegate = self._route.application.get_handler_delegate(request, LoginHandler, {"route": self._route})
+        delegate.headers_received(start_line, headers)
         delegate.finish()
 
 
 class LoginHandler(JupyterHandler):
-    """Lets somebody in as Jupyter does, then answers."""
+    """Asks who somebody is as Jupyter does, and lets the route answer; only who is not let in is answered here."""
 
     auth_resource = "contents"
+    # Tornado would answer when a method returns.
+    _auto_finish = False
 
     def initialize(self, route: RelayRoute) -> None:
         """Take the route that the request came by."""
@@ -200,27 +217,19 @@ class LoginHandler(JupyterHandler):
                 return
             raise web.HTTPError(403, "Log in to Jupyter, or send its token.")
         request = self.request
-        target = str(request.uri)
-        self._route.logins.remember(credentials_of(target, request.headers.get_all(), str(request.remote_ip)), login)
-        is_over = asyncio.get_running_loop().create_future()
-        reader = _HandlerReader(self, is_over)
-        start_line = RequestStartLine(str(request.method), target, request.version)
-        self._exchange = self._route.relay(start_line, request.headers, request.protocol, login, reader)
-        await is_over
+        start_line = RequestStartLine(str(request.method), str(request.uri), request.version)
+        credentials = credentials_of(start_line.path, request.headers.get_all(), str(request.remote_ip))
+        self._route.logins.remember(credentials, login)
+        cookies = [("Set-Cookie", cookie.OutputString()) for cookie in getattr(self, "_new_cookie", {}).values()]
+        connection = cast(HTTP1Connection, request.connection)
+        self._route.relay(Message(start_line, request.headers), connection, login, cookies)
 
     head = get
-
-    def on_connection_close(self) -> None:
-        """End the relay server's work."""
-        super().on_connection_close()
-        exchange = getattr(self, "_exchange", None)
-        if exchange is not None:
-            self._route.abandon(exchange)
 
     async def _find_login(self) -> Login | None:
         user: User | None = self.current_user
         if user is None:
-            return Login("anyone", is_by_token=False) if self._route.policy.public_without_login else None
+            return ANYONE if self._route.allows_public_without_login else None
         if not await ensure_async(self.authorizer.is_authorized(self, user, "read", self.auth_resource)):
             raise web.HTTPError(403, "This user may not read files.")
         return Login("owner" if _is_owner(user) else "user", self.token_authenticated)
@@ -241,36 +250,3 @@ def _is_owner(user: User) -> bool:
     # A service of the hub may have any name.
     is_person = getattr(user, "hub_user", {}).get("kind", "user") == "user"
     return is_person and user.username == owner
-
-
-class _HandlerReader:
-    """Writes an answer by way of a handler, so that the cookies of the login go with it."""
-
-    def __init__(self, handler: LoginHandler, is_over: asyncio.Future[None]) -> None:
-        self._handler = handler
-        self._is_over = is_over
-
-    def write_headers(
-        self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None
-    ) -> asyncio.Future[None]:
-        handler = self._handler
-        handler.set_status(start_line.code, start_line.reason)
-        for name in ("Content-Type", "Content-Security-Policy", "Server", "Date", *handler.settings.get("headers", {})):
-            handler.clear_header(name)
-        for name in headers:
-            handler.clear_header(name)
-        for name, value in headers.get_all():
-            handler.add_header(name, value)
-        return self.write(chunk or b"")
-
-    def write(self, chunk: bytes) -> asyncio.Future[None]:
-        self._handler.write(chunk)
-        return self._handler.flush()
-
-    def finish(self) -> None:
-        if not self._is_over.done():
-            self._is_over.set_result(None)
-
-    def close(self) -> None:
-        self._handler.request.connection.close()  # type: ignore[union-attr]
-        self.finish()

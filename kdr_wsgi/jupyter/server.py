@@ -1,8 +1,9 @@
-"""The process that the Jupyter relay starts: ``python -m kdr_wsgi.jupyter.server DESCRIPTOR WORKERS THREADS``."""
+"""The process that the Jupyter relay starts, with a descriptor, its own number, workers and threads."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -14,12 +15,15 @@ from hub.errors import HubError
 from kdr_wsgi import serving
 from kdr_wsgi.settings import SettingError
 
+#: A child that the Jupyter server forked may hold the pipe open after its end.
+LOOK_SECONDS = 2.0
+
 
 def main() -> int:
-    """Serve on the socket that was handed over, until standard input ends."""
-    descriptor, workers, threads = map(int, sys.argv[1:])
+    """Serve on the socket that was handed over, until the Jupyter server ends."""
+    descriptor, parent, workers, threads = map(int, sys.argv[1:])
     listener = socket.socket(fileno=descriptor)
-    threading.Thread(target=_end_with_parent, args=(listener.getsockname(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, Path(listener.getsockname())), daemon=True).start()
     try:
         serving.run(listener, {}, workers, threads=threads, is_borrowed=True)
     except (HubError, SettingError) as error:
@@ -28,11 +32,11 @@ def main() -> int:
     return 0
 
 
-def _end_with_parent(address: str) -> None:
+def _end_with(parent: int, path: Path) -> None:
     """Wait until the Jupyter server has ended; then remove its socket and end this process."""
-    # Nothing is ever written to the pipe: it ends when the process at its other end does, killed or not.
-    os.read(sys.stdin.fileno(), 1)
-    path = Path(address)
+    # Nothing is ever written to the pipe: it can be read when the process at its other end has ended, killed or not.
+    while os.getppid() == parent and not select.select([sys.stdin], [], [], LOOK_SECONDS)[0]:
+        continue
     path.unlink(missing_ok=True)
     with suppress(FileNotFoundError):  # The Jupyter server has ended in order, and removes it too.
         path.parent.rmdir()

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 import time
@@ -14,7 +15,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kdr_wsgi.sockets import listen
+from kdr_wsgi.sockets import BindError, listen
 
 #: A server that ended sooner than that may be unable to start at all.
 SETTLED_SECONDS = 3.0
@@ -22,7 +23,7 @@ SETTLED_SECONDS = 3.0
 #: So often it is started again at once all the same: whoever killed it may have been quick.
 QUICK_RESTARTS = 3
 
-#: Of each process, so that as many readers may be slow, each of which holds one. They are made when they are needed.
+#: Threads of each process: as many readers may be slow, each of which holds one. They are made when they are needed.
 THREADS = 64
 
 LONGEST_PAUSE_SECONDS = 30.0
@@ -32,6 +33,9 @@ END_SECONDS = 5.0
 
 #: A socket that nobody listens on for so long is nobody's.
 ABANDONED_SECONDS = 60.0
+
+#: What the path of a socket may have (unix(7): 108 bytes with the NUL at its end).
+PATH_BYTES = 107
 
 _SOCKET = "relay.sock"
 _DIRECTORY_PREFIX = f"kdr-{os.getuid()}-"
@@ -51,17 +55,17 @@ class Supervisor:
         Variables for the server, over those of this process.
     workers : int
         Processes that serve.
+    log : Logger
     """
 
-    def __init__(self, environment: Mapping[str, str], workers: int) -> None:
+    def __init__(self, environment: Mapping[str, str], workers: int, log: logging.Logger) -> None:
         self._environment = environment
         self._workers = workers
-        self._log = logging.getLogger(__name__)
-        self._directory: Path | None = None
-        self._listener: socket.socket | None = None
-        self._process: Process | None = None
+        self._log = log
+        self._path: Path | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
+        self._is_stopped = False
         #: Called when the server has ended.
         self.when_ended: Callable[[], None] = lambda: None
 
@@ -71,16 +75,17 @@ class Supervisor:
         Raises
         ------
         OSError
-            There is no place for the socket.
+            There is no place for the socket, or the server has been stopped.
         """
-        if self._directory is None or self._task is None:
-            remove_abandoned_sockets()
-            # Short, since a socket's path has at most 107 bytes, and never on a network's file system.
-            self._directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX))
-            self._listener = listen(f"unix:{self._directory / _SOCKET}")
-            self._listener.setblocking(False)
-            self._task = asyncio.get_running_loop().create_task(self._supervise(self._listener, self._directory))
-        return str(self._directory / _SOCKET)
+        if self._is_stopped:
+            raise ConnectionRefusedError("the Jupyter server ends")
+        # Whoever cleans up temporary files may take the socket away.
+        if self._path is None or not self._path.exists():
+            if self._task is not None:
+                self._task.cancel()
+            self._path, listener = _open_socket()
+            self._task = asyncio.get_running_loop().create_task(self._supervise(listener, self._path))
+        return str(self._path)
 
     def is_failing(self) -> bool:
         """Whether the server ended as soon as it was started, and is not yet tried again."""
@@ -88,49 +93,60 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the server, and remove its socket."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if self._process is not None and self._process.returncode is None:
-            await self._end(self._process)
-        if self._listener is not None:
-            self._listener.close()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-        self._task = None
+        self._is_stopped = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
-    async def _supervise(self, listener: socket.socket, directory: Path) -> None:
-        loop = asyncio.get_running_loop()
+    async def _supervise(self, listener: socket.socket, path: Path) -> None:
+        """Start the server again and again, until cancelled."""
+        process: Process | None = None
         quick_ends = 0
-        while True:
-            started = loop.time()
-            self._process = await self._start(listener, directory)
-            code = await self._process.wait()
-            self.when_ended()
-            quick_ends = quick_ends + 1 if loop.time() - started < SETTLED_SECONDS else 0
-            # A positive code means that the server has said on stderr what it cannot do.
-            if quick_ends > QUICK_RESTARTS or (quick_ends and code > 0):
-                pause = min(0.5 * 2**quick_ends, LONGEST_PAUSE_SECONDS)
-                self._log.error(
-                    "the relay server ended at its start (code %s); it is tried again in %.0f s", code, pause
-                )
-                self._is_failing = True
-                _turn_away(listener)
-                await asyncio.sleep(pause)
-                self._is_failing = False
-            else:
-                self._log.warning("the relay server has ended (code %s); it is started again", code)
+        try:
+            while True:
+                started = time.monotonic()
+                code = 1
+                try:
+                    process = await self._start(listener, path.parent)
+                    code = await process.wait()
+                except OSError as error:
+                    self._log.error("the relay server cannot be started: %s", error)
+                self.when_ended()
+                quick_ends = quick_ends + 1 if time.monotonic() - started < SETTLED_SECONDS else 0
+                # A positive code means that the server has said on stderr what it cannot do.
+                if quick_ends > QUICK_RESTARTS or (quick_ends and code > 0):
+                    await self._pause(listener, code, quick_ends)
+                else:
+                    self._log.warning("the relay server has ended (code %s); it is started again", code)
+        finally:
+            if process is not None and process.returncode is None:
+                await self._end(process)
+            listener.close()
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+    async def _pause(self, listener: socket.socket, code: int, quick_ends: int) -> None:
+        """Turn away who waits for a server that does not start, and let some time go by."""
+        pause = min(0.5 * 2**quick_ends, LONGEST_PAUSE_SECONDS)
+        self._log.error("the relay server ended at its start (code %s); it is tried again in %.0f s", code, pause)
+        self._is_failing = True
+        try:
+            _turn_away(listener)
+            await asyncio.sleep(pause)
+        finally:
+            self._is_failing = False
 
     async def _start(self, listener: socket.socket, directory: Path) -> Process:
         descriptor = listener.fileno()
+        arguments = (descriptor, os.getpid(), self._workers, THREADS)
+        # What lets somebody in to Jupyter is no business of the relay server's.
+        inherited = {name: value for name, value in os.environ.items() if "TOKEN" not in name}
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kdr_wsgi.jupyter.server", *map(str, (descriptor, self._workers, THREADS))),
+            *(sys.executable, "-m", "kdr_wsgi.jupyter.server", *map(str, arguments)),
             stdin=PIPE,
             pass_fds=[descriptor],
             # Python looks for modules where it starts: a notebook's folder may have a flask.py.
             cwd=directory,
-            env={**os.environ, **self._environment},
+            env={**inherited, **self._environment},
             # Ctrl-C in the terminal is for the Jupyter server, which asks first.
             start_new_session=True,
         )
@@ -146,19 +162,43 @@ class Supervisor:
             await process.wait()
 
 
-def remove_abandoned_sockets() -> None:
+def remove_abandoned_sockets(base: Path) -> None:
     """Remove the sockets of this user that nobody listens on: their processes were killed, all at once."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
+    for directory in base.glob(f"{_DIRECTORY_PREFIX}*"):
         with socket.socket(socket.AF_UNIX) as probe:
+            # Whoever else can write here must not make this wait.
+            probe.setblocking(False)
             try:
-                # Another Jupyter server may just be about to listen.
-                is_old = time.time() - directory.stat().st_mtime > ABANDONED_SECONDS
-                probe.connect(str(directory / _SOCKET))
+                status = directory.lstat()
+                if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                    continue
+                # A younger one may be about to listen.
+                if time.time() - status.st_mtime > ABANDONED_SECONDS:
+                    probe.connect(str(directory / _SOCKET))
             except ConnectionRefusedError:
-                if is_old:
-                    shutil.rmtree(directory, ignore_errors=True)
+                shutil.rmtree(directory, ignore_errors=True)
             except OSError:
-                continue  # It is just being removed.
+                continue  # It is just being removed, or many wait for it.
+
+
+def _open_socket() -> tuple[Path, socket.socket]:
+    """Return the path of a socket in a directory of its own, and the socket, which listens."""
+    # Not where the registry is: that may be on a network's file system, where there are no sockets.
+    bases = [tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), "/tmp"]  # noqa: S108  # mkdtemp is safe there
+    room = PATH_BYTES - len(f"/{_DIRECTORY_PREFIX}12345678/{_SOCKET}")
+    for base in (Path(base) for base in bases if base and len(os.fsencode(base)) <= room):
+        if not os.access(base, os.W_OK | os.X_OK):
+            continue
+        remove_abandoned_sockets(base)
+        path = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX, dir=base)) / _SOCKET
+        try:
+            listener = listen(f"unix:{path}")
+        except BindError as error:
+            path.parent.rmdir()
+            raise OSError(str(error)) from error
+        listener.setblocking(False)
+        return path, listener
+    raise OSError(f"no place for a socket; set TMPDIR to a directory of yours with a path of at most {room} bytes")
 
 
 def _turn_away(listener: socket.socket) -> None:

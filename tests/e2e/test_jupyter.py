@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -125,8 +126,10 @@ def test_ranges_validators_and_head_pass_untouched(jupyter: JupyterServer, kerne
     assert several.status == 206
     assert several["Content-Type"].startswith("multipart/byteranges")
     assert jupyter.fetch(f"{url}missing.png").status == 404
-    refused = jupyter.fetch(f"{url}7.png", method="DELETE")
-    assert (refused.status, refused["Allow"]) == (405, "GET, HEAD, OPTIONS")
+    for method in ("DELETE", "POST", "get"):
+        refused = jupyter.fetch(f"{url}7.png", method=method)
+        assert (refused.status, refused["Allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert refused["Access-Control-Allow-Origin"] == "*"
     assert jupyter.fetch_plain(f"{url}7.png", method="OPTIONS").status == 204
 
 
@@ -166,6 +169,17 @@ def test_every_name_arrives_as_it_was_sent(
     url = kernel.publish(tree)
     assert jupyter.fetch(url + quoted).body == name
     assert jupyter.fetch(f"{url}{quoted}?token={TOKEN}&x=#").body == name
+
+
+def test_long_names_and_raw_bytes_in_a_target_arrive(jupyter: JupyterServer, kernel: Kernel, tree: Path) -> None:
+    folder = tree.joinpath(*["é" * 120] * 8)
+    folder.mkdir(parents=True)
+    (folder / "ü.txt").write_text("deep")
+    entry = f"{'/'.join(['é' * 120] * 8)}/ü.txt"
+    url = kernel.publish(tree)
+    assert jupyter.fetch(url + quote(entry)).body == b"deep"
+    # As curl sends it.
+    assert jupyter.fetch((url + entry).encode().decode("latin-1")).body == b"deep"
 
 
 def test_a_directory_without_its_slash_redirects_to_itself(jupyter: JupyterServer, kernel: Kernel, tree: Path) -> None:
@@ -452,6 +466,99 @@ def test_a_server_that_cannot_start_is_explained(tmp_path: Path, tiles: Path) ->
         with jupyter.kernel() as kernel:
             url = kernel.publish(tiles)
             wait_until(lambda: jupyter.fetch(f"{url}7.png").status == 200, "it is not tried again")
+
+
+SLOW_LOGIN = """
+import asyncio, gc
+from jupyter_server.auth import Authorizer
+from jupyter_server.base.handlers import JupyterHandler
+from tornado import web
+
+class Slow(Authorizer):
+    async def is_authorized(self, handler, user, action, resource):
+        if handler.request.headers.get("X-Slow"):
+            await asyncio.sleep(0.5)
+        return True
+
+c.ServerApp.authorizer_class = Slow
+c.ServerApp.tornado_settings = {"compress_response": True}
+"""
+
+COUNT_TASKS = """
+import asyncio
+from jupyter_server.base.handlers import JupyterHandler
+from tornado import web
+
+class Tasks(JupyterHandler):
+    @web.authenticated
+    def get(self):
+        self.finish(str(sum("_execute" in repr(task) for task in asyncio.all_tasks())))
+
+def _load_jupyter_server_extension(app):
+    app.web_app.add_handlers(".*$", [("/tasks", Tasks)])
+
+def _jupyter_server_extension_points():
+    return [{"module": "count_tasks"}]
+"""
+
+
+def test_readers_that_leave_while_they_are_let_in_cost_nothing(
+    tmp_path: Path, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "count_tasks.py").write_text(COUNT_TASKS)
+    (tmp_path / "jupyter_server_config.py").write_text(SLOW_LOGIN)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    options = [
+        f"--config={tmp_path}/jupyter_server_config.py",
+        '--ServerApp.jpserver_extensions={"count_tasks": True}',
+    ]
+    with jupyter_server(tmp_path, *options) as jupyter, jupyter.kernel() as kernel:
+        url = kernel.publish(big)
+        jupyter.fetch(f"{url}big.bin", {"Range": "bytes=0-0"})
+        for number in range(20):
+            with Connection(jupyter.address) as connection:
+                # Each with headers of its own, so that none is known from a moment ago.
+                slow = {"X-Slow": "1"} if number % 2 else {"X-Number": str(number)}
+                connection.send("GET", f"{url}big.bin", with_host(jupyter, {**WITH_TOKEN, **slow}))
+                if not number % 2:
+                    connection.socket.recv(1000)
+        wait_until(lambda: open_files(jupyter, "big.bin") == 0, "the file is still open", 10)
+        wait_until(lambda: jupyter.fetch("/tasks").body == b"1", "a handler waits for ever", 10)
+        # What Jupyter does to its own answers leaves these as they are.
+        (big / "text.txt").write_text("x" * 3000)
+        for number in range(2):
+            asked = {"Accept-Encoding": "gzip", "X-Number": f"text {number // 2}", "Range": "bytes=0-1999"}
+            part = jupyter.fetch(f"{url}text.txt", asked)
+            assert (part.status, part.body) == (206, b"x" * 2000)
+            assert "Content-Encoding" not in part
+
+
+def test_a_child_that_jupyter_forked_does_not_keep_the_relay_server(
+    tmp_path: Path, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "forks.py").write_text(
+        "import os, time\nfrom jupyter_server.base.handlers import JupyterHandler\nfrom tornado import web\n"
+        "class Fork(JupyterHandler):\n"
+        "    @web.authenticated\n"
+        "    def get(self):\n"
+        "        child = os.fork()\n"
+        "        if child == 0:\n"
+        "            time.sleep(30)\n"
+        "            os._exit(0)\n"
+        "        self.finish(str(child))\n"
+        "def _load_jupyter_server_extension(app): app.web_app.add_handlers('.*$', [('/fork', Fork)])\n"
+        "def _jupyter_server_extension_points(): return [{'module': 'forks'}]\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with jupyter_server(tmp_path, '--ServerApp.jpserver_extensions={"forks": True}') as jupyter:
+        assert jupyter.fetch("/wwtkdr/_probe").status == 200
+        child = int(jupyter.fetch("/fork").body)
+        try:
+            jupyter.process.kill()
+            jupyter.process.wait(30)
+            wait_until(lambda: jupyter.relay_processes() == [], "a process of the relay server is left", 15)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_public_data_without_a_login_where_it_is_configured(tmp_path: Path, tiles: Path) -> None:

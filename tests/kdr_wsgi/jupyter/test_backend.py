@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from asyncio import Future, StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from kdr_wsgi.jupyter.exchange import Exchange
 
 Handler = Callable[[bytes, StreamWriter], Awaitable[None]]
 Result = TypeVar("Result")
+
+LOG = logging.getLogger("test")
 
 
 class Browser:
@@ -51,9 +54,11 @@ class Browser:
 
     def finish(self) -> None:
         self.end = "whole"
+        self.is_over()
 
     def close(self) -> None:
         self.end = "broken off"
+        self.is_over()
 
     def is_over(self) -> None:
         if not self.over.done():
@@ -85,7 +90,7 @@ async def served(folder: Path, handler: Handler, connections: int = 4) -> AsyncI
 
     path = str(folder / "s")
     server = await asyncio.start_unix_server(serve, path)
-    pool = Backend(lambda: path, lambda: False, connections)
+    pool = Backend(lambda: path, lambda: False, connections, LOG)
     try:
         yield pool, requests
     finally:
@@ -98,7 +103,7 @@ def ask(pool: Backend, target: str = "/a", *, is_head: bool = False, browser: Br
     browser = browser or Browser()
     method = "HEAD" if is_head else "GET"
     request = f"{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
-    exchange = Exchange(request, browser, is_head=is_head, when_over=browser.is_over)
+    exchange = Exchange(request, browser, is_head=is_head)
     browser.exchange = exchange  # type: ignore[attr-defined]
     pool.ask(exchange)
     return browser
@@ -366,12 +371,58 @@ def test_an_answer_that_does_not_begin_in_time_is_a_504(tmp_path: Path, monkeypa
     run(main())
 
 
+def test_stalled_readers_make_room_for_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(backend_module, "WATCH_SECONDS", 0.05)
+
+    async def main() -> None:
+        async def big(request: bytes, writer: StreamWriter) -> None:
+            writer.write(answer(bytes(50_000_000)))
+            await writer.drain()
+
+        async with served(tmp_path, big, connections=2) as (pool, _):
+            stalled = [ask(pool, browser=Browser(is_slow=True)) for _ in range(2)]
+            await asyncio.sleep(0.5)
+            assert [browser.end for browser in stalled] == ["", ""], "nobody waits for their connections"
+            waiting = ask(pool)
+            await waiting.over
+            assert (waiting.status, waiting.end) == (200, "whole")
+            assert "broken off" in [browser.end for browser in stalled]
+
+    run(main())
+
+
+class Gone(Browser):
+    """A browser whose connection has ended before its answer began."""
+
+    def write(self, chunk: bytes) -> Future[None]:
+        self.body += chunk
+        written: Future[None] = asyncio.get_running_loop().create_future()
+        written.set_exception(ConnectionError())
+        return written
+
+
+def test_nothing_is_sent_on_to_a_reader_that_has_gone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def big(request: bytes, writer: StreamWriter) -> None:
+            writer.write(answer(bytes(50_000_000)))
+            await writer.drain()
+
+        async with served(tmp_path, big) as (pool, _):
+            browser = ask(pool, browser=Gone())
+            while not browser.exchange.is_over:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+            assert len(browser.body) < 1_000_000
+
+    run(main())
+
+
 def test_a_server_that_does_not_start_is_a_503(tmp_path: Path) -> None:
     async def main() -> None:
         def nowhere() -> str:
             raise OSError("no room")
 
-        for pool in (Backend(nowhere, lambda: False, 4), Backend(lambda: str(tmp_path), lambda: True, 4)):
+        for pool in (Backend(nowhere, lambda: False, 4, LOG), Backend(lambda: str(tmp_path), lambda: True, 4, LOG)):
             browser = ask(pool)
             await browser.over
             assert (browser.status, browser.end) == (503, "whole")

@@ -86,6 +86,7 @@ def test_cookies_tokens_and_claims_stay_here(name: str) -> None:
         ("/wwtkdr/k/a?x=?token=1", "/wwtkdr/k/a?x=?token=1"),
         ("/wwtkdr/k/token=1", "/wwtkdr/k/token=1"),
         ("/wwtkdr/k/a?", "/wwtkdr/k/a"),
+        ("/wwtkdr/k/\xc3\xbc%20\xff", "/wwtkdr/k/%C3%BC%20%FF"),
     ],
 )
 def test_the_target_is_passed_on_as_it_was_sent_without_the_token(sent: str, passed_on: str) -> None:
