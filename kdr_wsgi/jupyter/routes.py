@@ -181,12 +181,12 @@ class LoginHandler(JupyterHandler):
     """Asks who somebody is as Jupyter does, and lets the route answer; only who is not let in is answered here."""
 
     auth_resource = "contents"
-    # Tornado would answer when a method returns.
-    _auto_finish = False
 
     def initialize(self, route: RelayRoute) -> None:
         """Take the route that the request came by."""
         self._route = route
+        # Tornado would answer when a method returns.
+        self._auto_finish = False
 
     def set_default_headers(self) -> None:
         """Let pages of every origin read why they get nothing."""
