@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.workers.gthread import ThreadWorker
 
 from kdr_wsgi.app import create_app
 from kdr_wsgi.sockets import BACKLOG
@@ -16,6 +18,9 @@ from kdr_wsgi.sockets import BACKLOG
 #: Threads of a worker. With more of them than connections (a browser has six) no request waits for another, which
 #: measured faster than 1, 2, 4 and 8; and a slow reader holds one of many.
 THREADS = 16
+
+#: How long a thread stays with a connection that is quiet.
+LINGER_SECONDS = 1.0
 
 
 def run(
@@ -51,6 +56,28 @@ def run(
     arbiter.run()
 
 
+class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gthread worker whose threads wait a while for the next request of a connection.
+
+    Between two requests gunicorn gives a connection back to the main
+    thread, which waits for all of them: two wake-ups for each request.
+    """
+
+    def handle(self, conn: Any) -> Any:
+        """Answer requests of a connection, for as long as they follow each other."""
+        keeps = super().handle(conn)
+        while keeps is True and self.alive and _is_readable(conn.sock):
+            keeps = super().handle(conn)
+        return keeps
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    """Wait for bytes; False if none come in time."""
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(LINGER_SECONDS * 1000))
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """Gunicorn with the settings that this application wants, whatever gunicorn.conf.py says."""
 
@@ -70,7 +97,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": f"fd://{listener.detach()}",
             "backlog": BACKLOG,
             "workers": workers,
-            "worker_class": "gthread",
+            # Behind the relay there are as many threads as connections, so that each may keep its own.
+            "worker_class": LingeringWorker if is_borrowed else ThreadWorker,
             "threads": threads,
             "worker_connections": 1000,
             # A path has 4,096 bytes, each of which may need three characters; Jupyter lets no more than 64 KiB through.
