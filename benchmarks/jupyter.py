@@ -287,6 +287,10 @@ class Jupyter:
         return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024 / MEGABYTE  # type: ignore[index]
 
 
+class NoAnswerError(Exception):
+    """A peer does not send what it is asked for; the sentence tells what it does."""
+
+
 @dataclass
 class Peer:
     """A way to the files: a Jupyter server and the path below which it has them."""
@@ -306,7 +310,7 @@ class Peer:
 
         Raises
         ------
-        RuntimeError
+        NoAnswerError
             It does not.
         """
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -323,7 +327,7 @@ class Peer:
                 return
             time.sleep(0.1)
         shown = f"{len(answer)} other bytes" if isinstance(answer, bytes) else answer
-        raise RuntimeError(f"{self.name} does not send the file: {shown}\n{self.jupyter.log.read_text()[-4000:]}")
+        raise NoAnswerError(f"{self.name} does not send the file: {shown}\n{self.jupyter.log.read_text()[-4000:]}")
 
     def pin(self, layout: Layout) -> None:
         """Put its processes and this one, the client, on their cores."""
@@ -487,6 +491,16 @@ def measure_tiles(peer: Peer, case: Case, folder: Path, root: Path, seconds: int
         return ask_with_wrk(peer.url, lua, folder, seconds, case.connections, layout.client)
 
 
+def measure_downloads(peer: Peer, root: Path, layout: Layout, taken: dict[str, dict[int, list[Download]]]) -> None:
+    """Download each of the large files, and add what that took; the floor has none."""
+    if peer.name == FLOOR:
+        return
+    for megabytes in LARGE_MEGABYTES:
+        taken.setdefault(peer.name, {}).setdefault(megabytes, []).append(
+            measure_download(peer, megabytes, root, layout)
+        )
+
+
 def measure_download(peer: Peer, megabytes: int, root: Path, layout: Layout) -> Download:
     """Download a large file, and throw it away."""
     peer.wait(root)
@@ -637,7 +651,7 @@ def main() -> None:
     parser.add_argument("--question", action="append", choices=("tiles", "busy", "large"), help="default: all")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
-    questions = options.question or ["tiles", "busy", "large"]
+    questions = options.question or ["tiles", "large", "busy"]
     need("wrk", "taskset")
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, _stop)
@@ -655,15 +669,17 @@ def main() -> None:
         peers = start_peers(stack, folder, root)
         for question in questions:
             for _ in range(options.rounds):
-                for peer in peers:
-                    if question != "large":
-                        for case in cases_of(question, options.layout):
-                            sample = measure_tiles(peer, case, folder, root, options.seconds)
-                            tiles.setdefault(case, {}).setdefault(peer.name, []).append(sample)
-                    elif peer.name != FLOOR:
-                        for megabytes in LARGE_MEGABYTES:
-                            taken = measure_download(peer, megabytes, root, LAYOUTS[options.layout])
-                            large.setdefault(peer.name, {}).setdefault(megabytes, []).append(taken)
+                for peer in [*peers]:
+                    try:
+                        if question == "large":
+                            measure_downloads(peer, root, LAYOUTS[options.layout], large)
+                        else:
+                            for case in cases_of(question, options.layout):
+                                sample = measure_tiles(peer, case, folder, root, options.seconds)
+                                tiles.setdefault(case, {}).setdefault(peer.name, []).append(sample)
+                    except NoAnswerError as error:
+                        print(f"{error}\nFrom here on {peer.name} is left out.", file=sys.stderr)
+                        peers.remove(peer)
 
     figures: dict[str, Any] = {}
     for case, samples in tiles.items():
