@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from tornado.httputil import HTTPHeaders, ResponseStartLine
@@ -28,6 +28,24 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """End the connection at once."""
+
+
+class _Untouched(HTTPHeaders):
+    """Headers that are sent as they came, names and all; Tornado sees the length, and adds what it must."""
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__()
+        self._headers = headers
+        for name, value in headers:
+            if name.lower() == "content-length":
+                self["Content-Length"] = value
+
+    def get_all(self) -> Iterator[tuple[str, str]]:
+        """Yield what came, then what Tornado has added."""
+        yield from self._headers
+        for name, value in super().get_all():
+            if name != "Content-Length":
+                yield name, value
 
 
 class Exchange:
@@ -73,10 +91,7 @@ class Exchange:
         self.has_begun = True
         if self._adjust is not None:
             headers = self._adjust(headers)
-        tornado_headers = HTTPHeaders()
-        for name, value in headers:
-            tornado_headers.add(name, value)
-        return self._reader.write_headers(ResponseStartLine("HTTP/1.1", status, reason), tornado_headers, chunk)
+        return self._reader.write_headers(ResponseStartLine("HTTP/1.1", status, reason), _Untouched(headers), chunk)
 
     def pass_on(self, chunk: bytes) -> Future[None]:
         """Pass a part of the body on."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
+from tornado.routing import PathMatches, Rule
 from traitlets import Bool, Integer, List, TraitError, Unicode, validate
 
 from hub.servers import announced
@@ -76,7 +77,9 @@ class KernelDataRelay(ExtensionApp):
         base_url = server.base_url.rstrip("/")
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
         route = RelayRoute(server.web_app, self._backend, policy)
-        server.web_app.add_handlers(".*$", [(re.escape(base_url + ROUTE) + ".*", route)])  # type: ignore[no-untyped-call]  # Jupyter's override has no types
+        # First of all rules: behind those of JupyterLab each request would be compared with a hundred patterns.
+        rule = Rule(PathMatches(re.escape(base_url + ROUTE) + ".*"), route)
+        server.web_app.default_router.rules.insert(0, rule)
         self._announcement = ExitStack()
         try:
             self._announcement.enter_context(announced(self._registry, "jupyter", self._base_url))

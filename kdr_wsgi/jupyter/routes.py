@@ -73,9 +73,6 @@ class Policy:
 class RelayRoute(HTTPServerConnectionDelegate):
     """What Tornado's application does with requests for ``{base_url}wwtkdr/...``."""
 
-    #: Jupyter looks here for methods that need no login.
-    SUPPORTED_METHODS = ()
-
     def __init__(self, application: web.Application, backend: Backend, policy: Policy) -> None:
         self.application = application
         self.allows_public_without_login = policy.public_without_login

@@ -126,7 +126,7 @@ def test_an_answer_arrives_however_it_is_cut(tmp_path: Path) -> None:
             browser = ask(pool)
             await browser.over
             assert (browser.status, browser.reason, browser.body, browser.end) == (200, "Fine", b"x" * 40, "whole")
-            assert ("Etag", '"e"') in browser.headers
+            assert ("ETag", '"e"') in browser.headers
             assert "connection" not in {name.lower() for name, _ in browser.headers}
 
     run(main())
