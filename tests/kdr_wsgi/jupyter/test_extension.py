@@ -1,0 +1,35 @@
+"""The extension's configuration, and how Jupyter finds it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from traitlets import TraitError
+
+import kdr_wsgi
+from kdr_wsgi.jupyter.extension import KernelDataRelay
+
+
+def test_the_documentation_lists_every_setting() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "jupyter.md").read_text()
+    names = KernelDataRelay.class_own_traits(config=True)
+    assert {"workers", "registry_path", "public_without_login", "allowed_origins"} <= {*names}
+    for name in names:
+        assert f"`c.KernelDataRelay.{name}`" in text
+
+
+@pytest.mark.parametrize("origin", ["*", "viewer.example", "https://viewer.example/page", "null", ""])
+def test_an_allowed_origin_is_an_origin(origin: str) -> None:
+    with pytest.raises(TraitError, match="is no origin; write https://HOST"):
+        KernelDataRelay(allowed_origins=[origin])
+
+
+def test_without_its_packages_the_extension_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*sys.modules]:
+        if name.startswith("kdr_wsgi.jupyter"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs httptools; .* run: pip install 'kdr-wsgi\[jupyter\]'"):
+        kdr_wsgi._jupyter_server_extension_points()
