@@ -20,7 +20,7 @@ from kdr_wsgi.sockets import BACKLOG
 THREADS = 16
 
 #: How long a thread stays with a connection that is quiet.
-LINGER_SECONDS = 1.0
+LINGER_SECONDS = 0.1
 
 
 def run(
@@ -66,9 +66,13 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
     def handle(self, conn: Any) -> Any:
         """Answer requests of a connection, for as long as they follow each other."""
         keeps = super().handle(conn)
-        while keeps is True and self.alive and _is_readable(conn.sock):
+        while keeps is True and self._may_linger() and _is_readable(conn.sock):
             keeps = super().handle(conn)
         return keeps
+
+    def _may_linger(self) -> bool:
+        # With several workers the system may give one of them more connections than it has threads.
+        return bool(self.alive and self.nr_conns <= self.cfg.threads)
 
 
 def _is_readable(connection: socket.socket) -> bool:
@@ -97,7 +101,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": f"fd://{listener.detach()}",
             "backlog": BACKLOG,
             "workers": workers,
-            # Behind the relay there are as many threads as connections, so that each may keep its own.
+            # Behind the relay there are mostly as many threads as connections, so that each may keep its own.
             "worker_class": LingeringWorker if is_borrowed else ThreadWorker,
             "threads": threads,
             "worker_connections": 1000,
