@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 
 #: Connections that wait while all threads are busy (listen(2)).
 BACKLOG = 2048
@@ -78,14 +79,24 @@ def _listen_unix(bind: str, path: str) -> socket.socket:
                 raise BindError(bind, "another server listens there")
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
-    # bind(2) makes the socket with what the umask leaves; chmod would come too late.
+    try:
+        _bind_privately(listener, path)
+    except BaseException:  # Ctrl-C too leaves no descriptor.
+        listener.close()
+        raise
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _bind_privately(listener: socket.socket, path: str) -> None:
+    """Bind to `path` with mode 0600 from the first moment on; chmod would come too late."""
+    if sys.platform == "linux":
+        # The path gets the mode of the socket. A umask is all threads', and a Jupyter server has many.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(path)
+        return
     umask = os.umask(0o177)
     try:
         listener.bind(path)
-    except BaseException:
-        listener.close()
-        raise
     finally:
         os.umask(umask)
-    listener.listen(BACKLOG)
-    return listener
