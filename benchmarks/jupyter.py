@@ -284,7 +284,7 @@ class Jupyter:
 
     def _memory(self, name: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024 / MEGABYTE  # type: ignore[index]
+        return int(re.search(rf"{name}:\s+(\d+) kB", status)[1]) * 1024 / MEGABYTE  # type: ignore[index]  # it is always there
 
 
 class NoAnswerError(Exception):

@@ -273,7 +273,7 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         _choose_journal(connection, path)
         if version < SCHEMA_VERSION:
             _migrate(connection, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no connection open.
         connection.close()
         raise
     return connection
@@ -347,7 +347,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no transaction open.
         # SQLite has rolled back by itself after a full disk and some other errors.
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -173,7 +173,7 @@ def _open_regular(path: bytes, directory: int | None = None) -> int:
     descriptor = os.open(path, _FILE_FLAGS, dir_fd=directory)
     try:
         _check_regular(os.fstat(descriptor))
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no descriptor.
         os.close(descriptor)
         raise
     return descriptor

@@ -98,7 +98,7 @@ def _serving(folder: Path, registry: Path, bind: str, module: str) -> Iterator[_
     command = [
         *(sys.executable, "-m", module, "--no-browser", f"--ServerApp.ip={host}", f"--ServerApp.port={port}"),
         *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--log-level=WARN"),
-        # Its own notebooks alone matter here, so that news and extensions of the user stay out of the picture.
+        # No question about news in front of the notebook.
         "--LabApp.news_url=None",
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]

@@ -13,7 +13,7 @@ from kdr_wsgi.jupyter.messages import Headers
 
 
 class Reader(Protocol):
-    """Where an answer goes: Tornado's connection to the browser, or a handler that stands in front of it."""
+    """Where an answer goes: what is used here of Tornado's connection to the browser."""
 
     def write_headers(
         self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes | None = None

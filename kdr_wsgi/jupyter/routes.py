@@ -217,6 +217,7 @@ class LoginHandler(JupyterHandler):
         start_line = RequestStartLine(str(request.method), str(request.uri), request.version)
         credentials = credentials_of(start_line.path, request.headers.get_all(), str(request.remote_ip))
         self._route.logins.remember(credentials, login)
+        # Tornado has no other way to the cookies that a login has set.
         cookies = [("Set-Cookie", cookie.OutputString()) for cookie in getattr(self, "_new_cookie", {}).values()]
         connection = cast(HTTP1Connection, request.connection)
         self._route.relay(Message(start_line, request.headers), connection, login, cookies)

@@ -196,9 +196,7 @@ def test_paths_cannot_leave_the_route(jupyter: JupyterServer, kernel: Kernel, ti
         assert b"root:" not in answer.body
 
 
-def test_the_backend_gets_no_cookies_no_tokens_and_no_word_of_the_browser_on_who_asks(
-    jupyter: JupyterServer, kernel: Kernel, tiles: Path
-) -> None:
+def test_no_word_of_the_browser_on_who_asks_is_believed(jupyter: JupyterServer, kernel: Kernel, tiles: Path) -> None:
     url = kernel.publish(tiles)
     cookie = jupyter.log_in()
     for claimed in ("owner", "user"):
