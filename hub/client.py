@@ -25,7 +25,7 @@ from hub.registration import (
 from hub.registry import Registry
 from hub.secret import read_secret
 from hub.servers import find_servers
-from hub.settings import find_base_url, find_registry_path, is_kernel, is_registry_named
+from hub.settings import find_base_url, find_registry_path, find_route, is_kernel, is_registry_named
 from hub.version import VERSION
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
@@ -114,6 +114,7 @@ class JupyterRelayHub:
         self.key_prefix = key_prefix
         self.base_url = find_base_url(base_url)
         self.registry = Registry(find_registry_path(registry))
+        self.route = find_route(self.registry.path)
         # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
         self._may_be_unserved = is_kernel() and not is_registry_named(registry)
 
@@ -238,7 +239,8 @@ class JupyterRelayHub:
         self.registry.claim(registration)
         if self._may_be_unserved and not find_servers(self.registry.path):
             warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
-        return PublishedURL(self.base_url + registration.partial_url, registration.key, self.registry)
+        url = f"{self.base_url}{self.route}/{registration.target}"
+        return PublishedURL(url, registration.key, self.registry)
 
     def _given_key(self, key: str) -> str:
         # The prefix would hide that there is nothing behind it.

@@ -71,9 +71,9 @@ class Registration:
     claimed_at: float | None = None
 
     @property
-    def partial_url(self) -> str:
-        """The URL below the base URL; the name of a file may hold any byte."""
-        return f"wwtkdr/{quote(self.key, safe='')}/{quote(self.name, safe='')}"
+    def target(self) -> str:
+        """What follows the route in a URL; the name of a file may hold any byte."""
+        return f"{quote(self.key, safe='')}/{quote(self.name, safe='')}"
 
     def is_expired(self) -> bool:
         """Whether the registration has ended by now."""

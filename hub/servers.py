@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hub.filesystems import make_private_directories
@@ -26,21 +26,25 @@ class RunningServer:
     url : str
         Where it listens: ``http://HOST:PORT`` or ``unix:PATH``; of a Jupyter
         server the base URL.
+    route : str
+        What stands in URLs between the base URL and a key.
     """
 
     process: int
     place: str
     program: str
     url: str
+    route: str
 
 
 @contextmanager
-def announced(registry: Path, program: str, url: str) -> Iterator[None]:
+def announced(registry: Path, program: str, url: str, route: str) -> Iterator[None]:
     """Tell of this process's server for as long as the block runs."""
     owner = os.getpid()
     path = _folder(registry) / f"{owner}.{os.uname().nodename}.json"
     make_private_directories(path)
-    path.write_text(json.dumps({"process": owner, "place": _here(), "program": program, "url": url}))
+    server = RunningServer(owner, _here(), program, url, route)
+    path.write_text(json.dumps(asdict(server)))
     try:
         yield
     finally:
@@ -59,7 +63,8 @@ def find_servers(registry: Path) -> list[RunningServer]:
     for path in sorted(_folder(registry).glob("*.json")):
         try:
             told = json.loads(path.read_text("utf-8"))
-            server = RunningServer(int(told["process"]), str(told["place"]), str(told["program"]), str(told["url"]))
+            texts = (str(told[name]) for name in ("place", "program", "url", "route"))
+            server = RunningServer(int(told["process"]), *texts)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # It is just being removed, or written.
         if server.place != _here() or is_alive(server.process):

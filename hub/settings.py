@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from urllib.parse import quote
 
 from hub.errors import InvalidOption
 from hub.jupyter_servers import find_own_server, runtime_directory
+from hub.servers import find_servers
+
+#: The first segment below the base URL; the Kernel Data Relay protocol's own.
+DEFAULT_ROUTE = "wwtkdr"
+
+#: RFC 3986, 2.3: what needs no quoting anywhere.
+_ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
 
 def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
@@ -41,6 +49,25 @@ def find_base_url(base_url: str | None = None) -> str:
             return normalise_base_url(named)
     server = find_own_server()
     return normalise_base_url(server.base_url) if server else "/"
+
+
+def find_route(registry: Path) -> str:
+    """Return the first segment below the base URL.
+
+    In this order: ``KDR_ROUTE``, what a Jupyter server that serves `registry`
+    says, `DEFAULT_ROUTE`.
+    """
+    if named := os.environ.get("KDR_ROUTE"):
+        return check_route(named)
+    routes = (server.route for server in find_servers(registry) if server.program == "jupyter")
+    return next(routes, DEFAULT_ROUTE)
+
+
+def check_route(route: str) -> str:
+    """Return `route` if it can be a segment of a URL as it is, else raise InvalidOption."""
+    if not _ROUTE.fullmatch(route):
+        raise InvalidOption("route", route, "write one word of letters, digits and '-._~', such as wwtkdr")
+    return route
 
 
 def normalise_base_url(base_url: str) -> str:

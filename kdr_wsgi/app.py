@@ -16,8 +16,6 @@ from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import read_settings
 from kdr_wsgi.store import FileStore
-from kdr_wsgi.targets import ROUTE
-from kdr_wsgi.viewers import readable_finder
 
 #: What small files may take of each worker's memory.
 CACHE_BYTES = 64 * 1024 * 1024
@@ -45,12 +43,12 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     # A redirect would name the host of the request, which is wrong behind a proxy.
     app.url_map.merge_slashes = False
 
-    @app.get(ROUTE + "_probe")
+    @app.get(f"/{settings.route}/_probe")
     def probe() -> Response:
         """Say that a Kernel Data Relay is here."""
         return jsonify(status="ok", server="kdr-wsgi", version=VERSION)
 
-    @app.get(ROUTE + "_health")
+    @app.get(f"/{settings.route}/_health")
     def health() -> tuple[Response, int]:
         """Say whether requests can be answered now."""
         try:
@@ -67,7 +65,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         response.content_type = "text/plain; charset=utf-8"
         is_missing = error.code == 404
         response.set_data(
-            "Nothing is here; files are at wwtkdr/KEY/NAME.\n" if is_missing else f"{error.description}\n"
+            f"Nothing is here; files are at {settings.route}/KEY/NAME.\n" if is_missing else f"{error.description}\n"
         )
         return response
 
@@ -77,7 +75,6 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         response.headers.extend(ALWAYS)
         return response
 
-    files = FileStore(CACHE_BYTES)
-    app.wsgi_app = FileRelay(catalog, files, settings.base_url, readable_finder(settings), app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     app.extensions["kdr"] = catalog
     return app

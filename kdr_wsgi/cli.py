@@ -21,7 +21,7 @@ from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
 from hub.servers import announced
-from hub.settings import find_base_url, find_registry_path
+from hub.settings import find_base_url, find_registry_path, find_route
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
@@ -203,7 +203,7 @@ def _run_server(
         for path in published:
             print(path if url.startswith("unix:") else url + path, flush=True)
 
-    with announced(settings.registry, "kdr serve", url):
+    with announced(settings.registry, "kdr serve", url, settings.route):
         serving.run(listener, config, workers, when_ready=tell)
 
 
@@ -241,7 +241,8 @@ def _register(
 def _list(options: argparse.Namespace) -> int:
     registrations = _open_registry(options).registrations()
     if options.json:
-        print(json.dumps([_to_json(registration) for registration in registrations], indent=1))
+        route = find_route(_registry_path(options))
+        print(json.dumps([_to_json(registration, route) for registration in registrations], indent=1))
         return 0
     for registration in registrations:
         ends = _describe_end(registration)
@@ -317,12 +318,12 @@ def _open_registry(options: argparse.Namespace) -> Registry:
     return Registry(_registry_path(options))
 
 
-def _to_json(registration: Registration) -> dict[str, object]:
+def _to_json(registration: Registration, route: str) -> dict[str, object]:
     return {
         "key": registration.key,
         "kind": registration.kind,
         "path": os.fsdecode(registration.root),
-        "partial_url": find_base_url() + registration.partial_url,
+        "partial_url": f"{find_base_url()}{route}/{registration.target}",
         "visibility": registration.visibility,
         "trusted": registration.trusted,
         "headers": dict(registration.headers),

@@ -84,10 +84,11 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
                 yield Finding("note", f"{name}: has the relay, and cannot be asked from here")
             else:
                 remedy = f"look into its log, and restart it; its base URL is {jupyter.base_url}"
-                yield from _examine_health(name, jupyter.url, jupyter.token, remedy)
+                yield from _examine_health(name, jupyter.url, server.route, jupyter.token, remedy)
         else:
             remedy = f"end process {server.process} and start kdr serve again"
-            yield from _examine_health(f"server {server.url} (process {server.process})", server.url, "", remedy)
+            name = f"server {server.url} (process {server.process})"
+            yield from _examine_health(name, server.url, server.route, "", remedy)
     without = [jupyter for process, jupyter in jupyter_servers.items() if process not in {s.process for s in servers}]
     for jupyter in without:
         yield Finding(
@@ -102,9 +103,9 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
         )
 
 
-def _examine_health(name: str, url: str, token: str, remedy: str) -> Iterator[Finding]:
+def _examine_health(name: str, url: str, route: str, token: str, remedy: str) -> Iterator[Finding]:
     try:
-        health = ask_health(url, token)
+        health = ask_health(url, route, token)
     except NoHealthError as error:
         yield (
             Finding("bad", f"{name}: {error}; {remedy}") if error.is_known_bad else Finding("note", f"{name}: {error}")

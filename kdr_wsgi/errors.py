@@ -23,6 +23,13 @@ class MalformedTarget(RelayError):
     sentence = "The path of this URL is malformed."
 
 
+class MalformedHost(RelayError):
+    """The Host of the request, or what a proxy in front says of it, is none (RFC 9112, 3.2)."""
+
+    status = "400 Bad Request"
+    sentence = "The Host, or an X-Forwarded header, of this request is malformed."
+
+
 class NotReadable(RelayError):
     """The file exists and the relay server has no permission to read it."""
 
@@ -72,11 +79,34 @@ class RangeNotSatisfiable(RelayError):
         return f"None of the ranges lies within the file's {self.size_bytes} bytes."
 
 
+class UnusableWTML(RelayError):
+    """No WTML with absolute URLs can be made from the relative one that is there."""
+
+    status = "422 Unprocessable Content"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"The relative WTML that this file is made from cannot be used: {self.reason}."
+
+
 class InternalError(RelayError):
     """A fault of the relay server; the log has what happened."""
 
     status = "500 Internal Server Error"
     sentence = "The relay server failed on this request; its log says why."
+
+
+class WTMLNotInstalled(RelayError):
+    """What makes WTML with absolute URLs is an extra of this package."""
+
+    status = "501 Not Implemented"
+    sentence = (
+        "This file is made from the relative WTML beside it by wwt_data_formats, which the relay server lacks; "
+        "where the relay server runs: pip install 'kdr-wsgi[wwt]'."
+    )
 
 
 class FileBeingChanged(RelayError):

@@ -68,6 +68,12 @@ class SmallFile(_File):
         """Return the bytes of `span`."""
         return self.body[span.start : span.stop]
 
+    def made_into(self, body: bytes, media_type: MediaType, variant: str) -> SmallFile:
+        """Return the file that was made of this one; its entity tag says of which version, and which `variant`."""
+        made = SmallFile(self.version._replace(size_bytes=len(body)), media_type, body)
+        made.etag = f'{self.etag[:-1]}-{variant}"'
+        return made
+
 
 class OpenFile(_File):
     """A regular file that is open for reading."""

@@ -10,8 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from kdr_wsgi.targets import ROUTE
-
 _TIMEOUT_SECONDS = 10.0
 
 
@@ -38,13 +36,15 @@ class NoHealthError(Exception):
         super().__init__(sentence)
 
 
-def ask_health(url: str, token: str = "") -> Health:
+def ask_health(url: str, route: str, token: str = "") -> Health:
     """Return what the server at `url` says of itself.
 
     Parameters
     ----------
     url : str
         ``http://HOST:PORT``, perhaps with a base URL, or ``unix:PATH``.
+    route : str
+        The segment of the server's URLs in front of a key.
     token : str
         Of the Jupyter server, if it is one.
 
@@ -56,7 +56,7 @@ def ask_health(url: str, token: str = "") -> Health:
     try:
         connection, base_url = _connect(url)
         with closing(connection):
-            connection.request("GET", f"{base_url}{ROUTE}_health", headers=headers)
+            connection.request("GET", f"{base_url}/{route}/_health", headers=headers)
             answer = connection.getresponse()
             body = answer.read()
     except ssl.SSLCertVerificationError as error:

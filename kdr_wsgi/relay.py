@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from hub.errors import RegistryError
-from hub.registration import Visibility
+from hub.registration import Registration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
+from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.errors import (
     InternalError,
@@ -19,9 +20,14 @@ from kdr_wsgi.errors import (
     RegistryUnavailable,
     RelayError,
 )
+from kdr_wsgi.files import File
 from kdr_wsgi.listing import answer_listing
+from kdr_wsgi.locations import location_finder
+from kdr_wsgi.made import MadeFiles
+from kdr_wsgi.settings import Settings
 from kdr_wsgi.store import FileStore
-from kdr_wsgi.targets import ROUTE, Target, find_target
+from kdr_wsgi.targets import Target, find_target
+from kdr_wsgi.viewers import readable_finder
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -36,10 +42,7 @@ class FileRelay:
     ----------
     catalog : Catalog
     store : FileStore
-    base_url : str
-        What may stand in front of `ROUTE` in a request's path.
-    find_readable : callable
-        Tells which visibilities the sender of a request may read.
+    settings : Settings
     other : WSGI application
         What answers the paths that name no registration.
     """
@@ -48,24 +51,26 @@ class FileRelay:
         self,
         catalog: Catalog,
         store: FileStore,
-        base_url: str,
-        find_readable: Callable[[WSGIEnvironment], frozenset[Visibility]],
+        settings: Settings,
         other: WSGIApplication,
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._find_readable = find_readable
+        self._made = MadeFiles(store)
+        self._find_readable = readable_finder(settings)
+        self._find_location = location_finder(settings.proxies)
+        self._route = f"/{settings.route}/"
         # As PATH_INFO has it (PEP 3333).
-        self._mount = unquote_to_bytes(base_url).decode("latin-1").rstrip("/")
+        self._mount = unquote_to_bytes(settings.base_url).decode("latin-1").rstrip("/")
         self._other = other
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        if self._mount and environ["PATH_INFO"].startswith(self._mount + ROUTE):
+        if self._mount and environ["PATH_INFO"].startswith(self._mount + self._route):
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._mount
             environ["PATH_INFO"] = environ["PATH_INFO"][len(self._mount) :]
         try:
-            target = find_target(environ)
+            target = find_target(environ, self._route)
             if target is None:
                 return self._other(environ, start_response)
             answer = self._answer(environ, target)
@@ -97,9 +102,21 @@ class FileRelay:
             return self._answer_directory(environ, publication, target.entry)
 
     def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
-        file = self._store.open(publication.registration, entry)
+        registration = publication.registration
+        file: File
+        try:
+            file = self._store.open(registration, entry)
+        except NoSuchEntry:
+            if not self._made.has_recipe(registration, entry):
+                raise
+            file = self._made.open(registration, entry, self._url_of(environ, registration, entry))
         with file:
             return answer_file(environ, publication, file)
+
+    def _url_of(self, environ: WSGIEnvironment, registration: Registration, entry: bytes) -> str:
+        """Return the URL of `entry` as the browser sees it, in the one spelling that it has without detours."""
+        names = b"/".join(split_entry(entry))
+        return f"{self._find_location(environ)}{self._route}{quote(registration.key, safe='')}/{quote(names)}"
 
     def _answer_directory(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
         if entry and not entry.endswith(b"/"):

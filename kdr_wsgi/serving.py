@@ -116,6 +116,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "loglevel": "warning",
             # Gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME of every process of this machine.
             "forwarded_allow_ips": "",
+            # Of unix sockets it believes them all the same.
+            "secure_scheme_headers": {},
+            "forwarder_headers": "",
             "control_socket_disable": True,
             "when_ready": lambda _arbiter: when_ready(),
         }

@@ -11,9 +11,6 @@ from kdr_wsgi.errors import MalformedTarget, UnknownKey
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: The first segment below the base URL, in every deployment.
-ROUTE = "/wwtkdr/"
-
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -24,11 +21,17 @@ class Target(NamedTuple):
     entry: bytes | None
 
 
-def find_target(environ: WSGIEnvironment) -> Target | None:
+def find_target(environ: WSGIEnvironment, route: str) -> Target | None:
     """Return what the request names, or None if that is not for a registration to answer.
 
     A key may hold an encoded slash, so the target is split before it is
     decoded, where the server passes it on (``RAW_URI``, ``REQUEST_URI``).
+
+    Parameters
+    ----------
+    environ : mapping
+    route : str
+        What precedes the key: one segment, between slashes.
 
     Raises
     ------
@@ -38,20 +41,20 @@ def find_target(environ: WSGIEnvironment) -> Target | None:
         The key is not UTF-8.
     """
     path: str = environ["PATH_INFO"]
-    if not path.startswith(ROUTE):
+    if not path.startswith(route):
         return None
     sent: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     if "%" not in sent and path.isascii() and "\0" not in path:
         # The common request: nothing is quoted, and characters are bytes.
-        key, slash, plain_entry = path[len(ROUTE) :].partition("/")
+        key, slash, plain_entry = path[len(route) :].partition("/")
         if not key or key[0] == "_":
             return None
         return Target(key, plain_entry.encode() if slash else None)
     if "%" in sent:
-        encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ, sent))
+        encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ, sent), route)
         key_bytes, entry = unquote_to_bytes(encoded_key), unquote_to_bytes(encoded_entry)
     else:
-        decoded_key, slash, decoded_entry = path[len(ROUTE) :].partition("/")
+        decoded_key, slash, decoded_entry = path[len(route) :].partition("/")
         # PEP 3333: the characters of PATH_INFO stand for bytes.
         key_bytes, entry = decoded_key.encode("latin-1"), decoded_entry.encode("latin-1")
     if not key_bytes or key_bytes.startswith(b"_"):
@@ -65,10 +68,10 @@ def find_target(environ: WSGIEnvironment) -> Target | None:
     return Target(key, entry if slash else None)
 
 
-def _split_encoded(path: str) -> tuple[str, str, str]:
-    """Return the key, the slash behind it and the entry of an encoded path below `ROUTE`."""
-    _, route, below = (*path.split("/", 2), "", "")[:3]
-    if _BAD_ESCAPE.search(path) or unquote_to_bytes(route) != ROUTE.strip("/").encode():
+def _split_encoded(path: str, route: str) -> tuple[str, str, str]:
+    """Return the key, the slash behind it and the entry of an encoded path below `route`."""
+    _, first, below = (*path.split("/", 2), "", "")[:3]
+    if _BAD_ESCAPE.search(path) or unquote_to_bytes(first) != route.strip("/").encode():
         raise MalformedTarget
     return below.partition("/")
 

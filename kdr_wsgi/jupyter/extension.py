@@ -11,13 +11,13 @@ from jupyter_server.extension.application import ExtensionApp
 from tornado.routing import PathMatches, Rule
 from traitlets import Bool, Integer, List, TraitError, Unicode, validate
 
+from hub.errors import InvalidOption
 from hub.servers import announced
-from hub.settings import find_registry_path, normalise_base_url
+from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
 from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.origins import Origins, is_origin
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
-from kdr_wsgi.targets import ROUTE
 
 
 class KernelDataRelay(ExtensionApp):
@@ -48,6 +48,19 @@ class KernelDataRelay(ExtensionApp):
                 raise TraitError(f"allowed_origins: {origin!r} is no origin; write https://HOST or https://HOST:PORT")
         return list(proposal["value"])
 
+    route = Unicode(
+        DEFAULT_ROUTE,
+        help="What stands in URLs between the base URL and a key; another word where wwt_kernel_data_relay is to "
+        "keep 'wwtkdr'.",
+    ).tag(config=True)
+
+    @validate("route")
+    def _check_route(self, proposal: Any) -> str:
+        try:
+            return check_route(proposal["value"])
+        except InvalidOption as error:
+            raise TraitError(str(error)) from error
+
     def initialize_settings(self) -> None:
         """Tell the kernels, which inherit this process's environment, where to register."""
         assert self.serverapp is not None  # Jupyter links an extension before it initialises it.
@@ -55,13 +68,20 @@ class KernelDataRelay(ExtensionApp):
         self._base_url = normalise_base_url(self.serverapp.base_url)
         os.environ["KDR_REGISTRY"] = str(self._registry)
         os.environ["KDR_BASE_URL"] = self._base_url
+        os.environ["KDR_ROUTE"] = self.route
 
     def initialize_handlers(self) -> None:
         """Route ``{base_url}wwtkdr/...`` to the relay server."""
         server = self.serverapp
         assert server is not None
         self._supervisor = Supervisor(
-            {"KDR_REGISTRY": str(self._registry), "KDR_BASE_URL": "/", "KDR_AS_OWNER": "0", "KDR_BEHIND_RELAY": "1"},
+            {
+                "KDR_REGISTRY": str(self._registry),
+                "KDR_BASE_URL": "/",
+                "KDR_ROUTE": self.route,
+                "KDR_AS_OWNER": "0",
+                "KDR_BEHIND_RELAY": "1",
+            },
             self.workers,
             self.log,
         )
@@ -78,11 +98,11 @@ class KernelDataRelay(ExtensionApp):
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
         route = RelayRoute(server.web_app, self._backend, policy)
         # First of all rules: behind those of JupyterLab each request would be compared with a hundred patterns.
-        rule = Rule(PathMatches(re.escape(base_url + ROUTE) + ".*"), route)
+        rule = Rule(PathMatches(re.escape(f"{base_url}/{self.route}/") + ".*"), route)
         server.web_app.default_router.rules.insert(0, rule)
         self._announcement = ExitStack()
         try:
-            self._announcement.enter_context(announced(self._registry, "jupyter", self._base_url))
+            self._announcement.enter_context(announced(self._registry, "jupyter", self._base_url, self.route))
         except OSError as error:
             self.log.warning("kernels cannot see that their files are served: %s", error)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 from urllib.parse import quote, unquote_plus
 
+from kdr_wsgi.locations import Location
 from kdr_wsgi.viewers import VIEWER_HEADER, Viewer
 
 Headers = list[tuple[str, str]]
@@ -24,46 +24,30 @@ _HOP_BY_HOP = frozenset(
 _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
-class Place(NamedTuple):
-    """Where the browser sees this Jupyter server.
-
-    Attributes
-    ----------
-    scheme : str
-        ``http`` or ``https``.
-    host : str
-        With its port, if it has one.
-    prefix : str
-        The path in front of ``/wwtkdr/``; empty, or without a slash at its end.
-    """
-
-    scheme: str
-    host: str
-    prefix: str
-
-
-def format_request(method: str, target: str, headers: Iterable[tuple[str, str]], viewer: Viewer, place: Place) -> bytes:
+def format_request(
+    method: str, target: str, headers: Iterable[tuple[str, str]], viewer: Viewer, location: Location
+) -> bytes:
     """Return the request for the relay server.
 
     Parameters
     ----------
     method : str
     target : str
-        As it was sent, from ``/wwtkdr/`` on; no escape in it is touched. Bytes
+        As it was sent, below the base URL; no escape in it is touched. Bytes
         beyond ASCII, which some programs send as they are, are escaped.
     headers : pairs of str
         Those of the browser, with names as Tornado spells them.
     viewer : {"owner", "user", "anyone"}
-    place : Place
+    location : Location
     """
     if not target.isascii():
         target = quote(target.encode("latin-1"), safe=_ASCII)
     lines = [
         f"{method} {_without_token(target) if '?' in target else target} HTTP/1.1",
-        f"Host: {place.host}",
-        f"X-Forwarded-Host: {place.host}",
-        f"X-Forwarded-Proto: {place.scheme}",
-        f"X-Forwarded-Prefix: {place.prefix}",
+        f"Host: {location.host}",
+        f"X-Forwarded-Host: {location.host}",
+        f"X-Forwarded-Proto: {location.scheme}",
+        f"X-Forwarded-Prefix: {location.prefix}",
         f"{VIEWER_HEADER}: {viewer}",
         *(f"{name}: {value}" for name, value in headers if name in _PASSED_ON),
         "\r\n",

@@ -33,8 +33,9 @@ from kdr_wsgi.headers import CROSS_ORIGIN
 from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.exchange import Exchange
 from kdr_wsgi.jupyter.logins import Login, Logins, credentials_of
-from kdr_wsgi.jupyter.messages import Headers, Place, format_request
+from kdr_wsgi.jupyter.messages import Headers, format_request
 from kdr_wsgi.jupyter.origins import Origins, with_credentials
+from kdr_wsgi.locations import Location
 
 if TYPE_CHECKING:
     from jupyter_server.auth import User
@@ -71,7 +72,7 @@ class Policy:
 
 
 class RelayRoute(HTTPServerConnectionDelegate):
-    """What Tornado's application does with requests for ``{base_url}wwtkdr/...``."""
+    """What Tornado's application does with requests for ``{base_url}{route}/...``."""
 
     def __init__(self, application: web.Application, backend: Backend, policy: Policy) -> None:
         self.application = application
@@ -92,8 +93,8 @@ class RelayRoute(HTTPServerConnectionDelegate):
             return  # The browser has gone while its login was looked at.
         start_line, headers = message
         context: Any = connection.context
-        place = self._place_of(headers, context.protocol)
-        hosts = (place.host, headers.get("Host", ""))
+        location = self._location_of(headers, context.protocol)
+        hosts = (location.host, headers.get("Host", ""))
         is_foreign = not login.is_by_token and self._policy.origins.is_foreign(headers, hosts)
         exchange = Exchange(
             format_request(
@@ -101,7 +102,7 @@ class RelayRoute(HTTPServerConnectionDelegate):
                 start_line.path[len(self._policy.base_url) :],
                 headers.get_all(),
                 "anyone" if is_foreign else login.viewer,
-                place,
+                location,
             ),
             connection,
             is_head=start_line.method == "HEAD",
@@ -115,13 +116,13 @@ class RelayRoute(HTTPServerConnectionDelegate):
         exchange = Exchange(b"", connection, is_head=False)
         exchange.fail(405, "Method Not Allowed", MethodNotAllowed.sentence, *MethodNotAllowed.headers)
 
-    def _place_of(self, headers: HTTPHeaders, scheme: str) -> Place:
+    def _location_of(self, headers: HTTPHeaders, scheme: str) -> Location:
         """Return where the browser sees this server; proxies are believed as far as Jupyter believes them."""
-        host, prefix = headers.get("Host", ""), self._policy.base_url
-        if self._policy.trusts_proxy:
-            host = headers.get("X-Forwarded-Host", host).partition(",")[0].strip()
-            prefix = headers.get("X-Forwarded-Prefix", "").partition(",")[0].strip().rstrip("/") + prefix
-        return Place(scheme, host, prefix)
+        location = Location(scheme, headers.get("Host", ""), self._policy.base_url)
+        if not self._policy.trusts_proxy:
+            return location
+        told = (headers.get(f"X-Forwarded-{name}") for name in ("Proto", "Host", "Prefix"))
+        return location.seen_through(*told)
 
     def _adjustment(
         self, origin: str | None, cookies: Sequence[tuple[str, str]]

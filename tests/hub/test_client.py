@@ -333,6 +333,6 @@ def test_nobody_is_warned_who_is_no_kernel_or_whose_registry_is_named_or_served(
     assert publish_in_a_kernel(tmp_path, tree) == ""
     named = str(tmp_path / "named" / "registry.sqlite")
     assert publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1", KDR_REGISTRY=named) == ""
-    with announced(tmp_path / "kdr" / "registry.sqlite", "jupyter", "/"):
+    with announced(tmp_path / "kdr" / "registry.sqlite", "jupyter", "/", "wwtkdr"):
         assert publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1") == ""
     assert "UnservedWarning" in publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,15 @@ def dead_process() -> int:
 
 def test_a_server_is_told_of_as_long_as_it_runs(registry_path: Path) -> None:
     assert find_servers(registry_path) == []
-    with announced(registry_path, "kdr serve", "http://127.0.0.1:1"):
+    with announced(registry_path, "kdr serve", "http://127.0.0.1:1", "wwtkdr"):
         (server,) = find_servers(registry_path)
-        assert (server.process, server.program, server.url) == (os.getpid(), "kdr serve", "http://127.0.0.1:1")
+        assert (server.process, server.program) == (os.getpid(), "kdr serve")
+        assert (server.url, server.route) == ("http://127.0.0.1:1", "wwtkdr")
     assert find_servers(registry_path) == []
 
 
 def test_a_server_that_was_killed_is_forgotten(registry_path: Path, folder: Path) -> None:
-    with announced(registry_path, "jupyter", "/"):
+    with announced(registry_path, "jupyter", "/", "wwtkdr"):
         (path,) = folder.iterdir()
         told = json.loads(path.read_text())
         killed = folder / "killed.json"
@@ -45,11 +47,9 @@ def test_a_server_that_was_killed_is_forgotten(registry_path: Path, folder: Path
 
 
 def test_of_another_host_nothing_is_forgotten(registry_path: Path, folder: Path) -> None:
-    elsewhere = RunningServer(dead_process(), "another-host/1", "jupyter", "/")
+    elsewhere = RunningServer(dead_process(), "another-host/1", "jupyter", "/", "wwtkdr")
     path = folder / "elsewhere.json"
-    path.write_text(
-        json.dumps({"process": elsewhere.process, "place": elsewhere.place, "program": "jupyter", "url": "/"})
-    )
+    path.write_text(json.dumps(asdict(elsewhere)))
     assert find_servers(registry_path) == [elsewhere]
     assert path.exists()
 
@@ -65,7 +65,7 @@ def test_what_is_no_announcement_is_passed_over(registry_path: Path, folder: Pat
 
 @pytest.mark.parametrize("process", [-1, 0, 10**30])
 def test_no_such_number_is_a_process(registry_path: Path, folder: Path, process: int) -> None:
-    with announced(registry_path, "jupyter", "/"):
+    with announced(registry_path, "jupyter", "/", "wwtkdr"):
         (path,) = folder.iterdir()
         told = json.loads(path.read_text())
         (folder / "odd.json").write_text(json.dumps({**told, "process": process}))

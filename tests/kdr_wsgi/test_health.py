@@ -18,7 +18,7 @@ from tests.conftest import need
 @pytest.mark.parametrize("url", ["http://host:abc/", "http://[::1/", "http://127.0.0.1:1/", "unix:/nothing/here"])
 def test_an_address_where_nobody_answers(url: str) -> None:
     with pytest.raises(NoHealthError, match="it does not answer") as caught:
-        ask_health(url)
+        ask_health(url, "wwtkdr")
     assert caught.value.is_known_bad
 
 
@@ -49,7 +49,7 @@ def test_other_answers_are_explained(tmp_path: Path, answer: bytes, sentence: st
         # As Jupyter writes the address of a server on a socket.
         url = f"http+unix://{str(path).replace('/', '%2F')}/user/ada/"
         with pytest.raises(NoHealthError, match=sentence) as caught:
-            ask_health(url, "the-token")
+            ask_health(url, "wwtkdr", "the-token")
         server.join()
     assert caught.value.is_known_bad is is_known_bad
     assert asked[0].startswith(b"GET /user/ada/wwtkdr/_health ")
@@ -72,6 +72,6 @@ def test_a_certificate_of_ones_own_is_not_called_bad(tmp_path: Path) -> None:
         server = threading.Thread(target=serve)
         server.start()
         with pytest.raises(NoHealthError, match="certificate") as caught:
-            ask_health(f"https://localhost:{listener.getsockname()[1]}/")
+            ask_health(f"https://localhost:{listener.getsockname()[1]}/", "wwtkdr")
         server.join()
     assert not caught.value.is_known_bad

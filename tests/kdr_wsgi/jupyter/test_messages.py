@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders, HTTPInputError
 
-from kdr_wsgi.jupyter.messages import Place, end_to_end, format_request
+from kdr_wsgi.jupyter.messages import end_to_end, format_request
+from kdr_wsgi.locations import Location
 from kdr_wsgi.viewers import Viewer
 
-PLACE = Place("https", "hub.example:8443", "/user/a%20b")
+LOCATION = Location("https", "hub.example:8443", "/user/a%20b")
 
 
 class Reading:
@@ -41,7 +42,7 @@ class Reading:
 
 def understood(target: str = "/wwtkdr/k/a", viewer: Viewer = "owner", **headers: str) -> Reading:
     sent = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Reading(format_request("GET", target, sent, viewer, PLACE))
+    return Reading(format_request("GET", target, sent, viewer, LOCATION))
 
 
 def test_the_server_is_told_who_asks_and_where_the_browser_is() -> None:
@@ -70,7 +71,7 @@ SECRET = "secret-of-the-user"
     "Transfer-Encoding Content-Length Proxy-Authorization Host Expect Keep-Alive".split(),
 )
 def test_cookies_tokens_and_claims_stay_here(name: str) -> None:
-    request = Reading(format_request("GET", "/wwtkdr/k/a", [(name, SECRET)], "anyone", PLACE))
+    request = Reading(format_request("GET", "/wwtkdr/k/a", [(name, SECRET)], "anyone", LOCATION))
     assert SECRET.encode() not in b" ".join(value for _, value in request.headers)
     assert request[b"kdr-viewer"] == b"anyone"
 
@@ -103,7 +104,7 @@ def test_no_value_that_tornado_lets_in_makes_a_second_request(pairs: list[tuple[
             headers.add(name, value)
         except HTTPInputError:
             continue
-    request = Reading(format_request("GET", "/wwtkdr/k/a", headers.get_all(), "anyone", PLACE))
+    request = Reading(format_request("GET", "/wwtkdr/k/a", headers.get_all(), "anyone", LOCATION))
     assert request.messages == 1
     assert request[b"kdr-viewer"] == b"anyone"
 
