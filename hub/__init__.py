@@ -1,5 +1,6 @@
 """The kernel's side of the Kernel Data Relay: publish files, get URLs that a browser can read."""
 
+from hub import pywwt as pywwt
 from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
 from hub.errors import (
     HubError,
@@ -10,6 +11,7 @@ from hub.errors import (
     NotATree,
     RegistryError,
     RegistryTooNew,
+    UnfitPywwt,
     UnservedWarning,
     UnusablePath,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "PublishedURL",
     "RegistryError",
     "RegistryTooNew",
+    "UnfitPywwt",
     "UnservedWarning",
     "UnusablePath",
     "__version__",

@@ -118,7 +118,7 @@ class JupyterRelayHub:
         # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
         self._may_be_unserved = is_kernel() and not is_registry_named(registry)
 
-    def get_static_files_url(self) -> str:
+    def get_static_files_url(self) -> PublishedURL:
         """Publish the static files that this package bundles, and return their partial URL.
 
         The key is predictable, ``{key_prefix}static{version}``, since equal

@@ -86,6 +86,27 @@ class RegistryTooNew(RegistryError):
         )
 
 
+class UnfitPywwt(HubError, ImportError):
+    """The pywwt of this environment cannot be made to publish through this package.
+
+    Attributes
+    ----------
+    version : str or None
+        None: it is not installed.
+    """
+
+    def __init__(self, version: str | None) -> None:
+        self.version = version
+        if version is None:
+            sentence = "pywwt is not installed here; run: pip install 'pywwt>=0.26'"
+        else:
+            sentence = (
+                f"pywwt {version} does not keep its relay's hub where pywwt 0.26 does, and goes on using its own; "
+                "run: pip install --upgrade pywwt kdr-wsgi"
+            )
+        super().__init__(sentence)
+
+
 class UnservedWarning(UserWarning):
     """Something was registered where no server looks."""
 
