@@ -15,8 +15,10 @@ from hub.jupyter_servers import running_servers
 from hub.registration import Registration
 from hub.registry import SCHEMA_VERSION, Registry
 from hub.servers import find_servers
+from hub.settings import find_route
 from hub.version import VERSION
 from kdr_wsgi.health import NoHealthError, ask_health
+from kdr_wsgi.predecessor import explain_conflict
 
 Level = Literal["ok", "note", "bad"]
 
@@ -31,7 +33,7 @@ class Finding:
 
 def examine(path: Path) -> Iterator[Finding]:
     """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
-    yield _examine_extension()
+    yield from _examine_extension(path)
     if is_missing(os.fsencode(path)):
         yield Finding("note", f"registry {path}: not there yet; the first kdr publish or hub.serve_tree makes it")
         yield from _examine_servers(path)
@@ -124,25 +126,30 @@ def _examine_health(name: str, url: str, route: str, token: str, remedy: str) ->
         yield Finding("ok", f"{name}: answers{version}")
 
 
-def _examine_extension() -> Finding:
-    """Return what there is to say of the Jupyter server extension in this environment."""
+def _examine_extension(path: Path) -> Iterator[Finding]:
+    """Yield what there is to say of the Jupyter server extension in this environment."""
     try:
         from jupyter_core.paths import jupyter_config_path
         from jupyter_server.extension.config import ExtensionConfigManager
     except ModuleNotFoundError:
-        return Finding(
-            "note", "extension: no Jupyter server is installed in this environment; it may be in another one"
-        )
+        yield Finding("note", "extension: no Jupyter server is installed in this environment; it may be in another one")
+        return
     manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
     enabled = manager.get_jpserver_extensions()  # type: ignore[no-untyped-call]  # Jupyter gives it no types
     if not enabled.get("kdr_wsgi"):
         remedy = "run: jupyter server extension enable --sys-prefix kdr_wsgi"
-        return Finding("note", f"extension: is not enabled for Jupyter servers of this environment; {remedy}")
+        yield Finding("note", f"extension: is not enabled for Jupyter servers of this environment; {remedy}")
+        return
     missing = [name for name in ("httptools", "tornado") if find_spec(name) is None]
     if missing:
         remedy = "run: pip install 'kdr-wsgi[jupyter]'"
-        return Finding("bad", f"extension: is enabled, but {' and '.join(missing)} is not installed; {remedy}")
-    return Finding("ok", "extension: is enabled for Jupyter servers of this environment")
+        yield Finding("bad", f"extension: is enabled, but {' and '.join(missing)} is not installed; {remedy}")
+        return
+    yield Finding("ok", "extension: is enabled for Jupyter servers of this environment")
+    others = {name for name, is_enabled in enabled.items() if is_enabled and find_spec(name)}
+    conflict = explain_conflict(others, find_route(path))
+    if conflict:
+        yield Finding("note", f"extension: {conflict}")
 
 
 def _examine_registration(registration: Registration, *, has_relay: bool) -> Finding:

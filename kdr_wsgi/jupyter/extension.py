@@ -18,6 +18,7 @@ from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.origins import Origins, is_origin
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
+from kdr_wsgi.predecessor import explain_conflict
 
 
 class KernelDataRelay(ExtensionApp):
@@ -50,8 +51,8 @@ class KernelDataRelay(ExtensionApp):
 
     route = Unicode(
         DEFAULT_ROUTE,
-        help="What stands in URLs between the base URL and a key; another word where wwt_kernel_data_relay is to "
-        "keep 'wwtkdr'.",
+        help="The word between the base URL and a key in URLs; another than 'wwtkdr' where wwt_kernel_data_relay is to "
+        "answer at that one.",
     ).tag(config=True)
 
     @validate("route")
@@ -71,7 +72,7 @@ class KernelDataRelay(ExtensionApp):
         os.environ["KDR_ROUTE"] = self.route
 
     def initialize_handlers(self) -> None:
-        """Route ``{base_url}wwtkdr/...`` to the relay server."""
+        """Route ``{base_url}{route}/...`` to the relay server."""
         server = self.serverapp
         assert server is not None
         self._supervisor = Supervisor(
@@ -97,6 +98,10 @@ class KernelDataRelay(ExtensionApp):
         base_url = server.base_url.rstrip("/")
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
         route = RelayRoute(server.web_app, self._backend, policy)
+        extensions = server.extension_manager.extensions
+        conflict = explain_conflict({name for name, package in extensions.items() if package.enabled}, self.route)
+        if conflict:
+            self.log.warning(conflict)
         # First of all rules: behind those of JupyterLab each request would be compared with a hundred patterns.
         rule = Rule(PathMatches(re.escape(f"{base_url}/{self.route}/") + ".*"), route)
         server.web_app.default_router.rules.insert(0, rule)

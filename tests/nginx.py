@@ -1,0 +1,83 @@
+"""A real nginx in front of another server: TLS, and a prefix that it takes off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import free_port, need, wait_for_port
+
+CONFIGURATION = """
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/cert;
+        ssl_certificate_key {folder}/key;
+        location {prefix}/ {{
+            proxy_pass http://127.0.0.1:{upstream}/;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Prefix {prefix};
+        }}
+    }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Nginx:
+    origin: str
+    prefix: str
+
+    def fetch(self, url: str, headers: dict[str, str]) -> bytes:
+        """Return what is at an absolute URL."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=30, context=context
+        ) as answer:
+            return bytes(answer.read())
+
+
+@contextmanager
+def nginx(folder: Path, upstream: int, prefix: str) -> Iterator[Nginx]:
+    """Run nginx, which lets the server on port `upstream` be seen below `prefix`."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    need("nginx", is_there=program is not None, remedy="apt-get install nginx-light")
+    need("openssl", is_there=shutil.which("openssl") is not None, remedy="apt-get install openssl")
+    assert program is not None
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    port = free_port()
+    user = "user root;" if os.geteuid() == 0 else ""
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        CONFIGURATION.format(folder=folder, port=port, upstream=upstream, prefix=prefix, user=user)
+    )
+    process = subprocess.Popen([program, "-p", str(folder), "-c", str(configuration)], stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        yield Nginx(f"https://127.0.0.1:{port}", prefix)
+    finally:
+        process.terminate()
+        process.wait(30)
