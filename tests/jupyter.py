@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,13 @@ import websocket
 
 from tests.conftest import free_port, need
 from tests.raw_http import Answer, fetch
+
+#: Arguments for JupyterLab: it asks nothing. (For the old kind of extension that pywwt has it wants to be built anew.)
+QUIET_LAB = (
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--ServerApp.tornado_settings={'page_config_data': {'buildCheck': False}}",
+)
 
 TOKEN = "the-token-of-the-test"
 WITH_TOKEN = {"Authorization": f"token {TOKEN}"}
@@ -111,36 +118,23 @@ class Kernel:
 
     server: JupyterServer
     name: str
-    #: What the kernel has told pages over comms.
-    told: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    #: Called with what it tells.
-    when_told: Callable[[dict[str, Any]], None] = field(default=lambda _: None, repr=False)
     _socket: websocket.WebSocket | None = field(default=None, repr=False)
 
     def start(self, code: str) -> str:
         """Let the kernel execute `code`; return the request's number at once."""
-        content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
-        return self.send("execute_request", content)
-
-    def tell(self, comm: str, data: object) -> None:
-        """Send `data` to a comm of the kernel's, as a page does, and let the kernel act on it."""
-        self.send("comm_msg", {"comm_id": comm, "data": data})
-        self.run("")
-
-    def send(self, kind: str, content: object) -> str:
-        """Send a message; return its number."""
         if self._socket is None:
             url = f"ws://127.0.0.1:{self.server.port}{self.server.base_url}api/kernels/{self.name}/channels"
             self._socket = websocket.create_connection(url, timeout=60, header=WITH_TOKEN)
         number = uuid.uuid4().hex
         header = {
             "msg_id": number,
-            "msg_type": kind,
+            "msg_type": "execute_request",
             "session": uuid.uuid4().hex,
             "username": "",
             "version": "5.3",
             "date": "",
         }
+        content = {"code": code, "silent": False, "store_history": False, "allow_stdin": False, "stop_on_error": True}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
         self._socket.send(json.dumps(message))
         return number
@@ -151,9 +145,6 @@ class Kernel:
         assert self._socket is not None
         while True:
             message = json.loads(self._socket.recv())
-            if message["msg_type"] in ("comm_open", "comm_msg"):
-                self.told.append(message["content"])
-                self.when_told(message["content"]["data"])
             if message["parent_header"].get("msg_id") != number:
                 continue
             content = message["content"]

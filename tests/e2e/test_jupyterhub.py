@@ -18,6 +18,7 @@ from http.cookiejar import CookieJar
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin
+from xml.etree import ElementTree
 
 import pytest
 
@@ -255,6 +256,27 @@ def test_what_a_kernel_publishes_is_read_with_the_users_token_and_nothing_is_con
     assert is_read(jupyterhub.fetch(f"{url}0.png"))
     part = jupyterhub.fetch(f"{url}0.png", {"Range": "bytes=-10"})
     assert (part.status, part.body, part["Content-Range"]) == (206, DATA[-10:], "bytes 10230-10239/10240")
+
+
+#: What a proxy with TLS in front of the hub's own tells, as the hub's documentation wants it.
+BEHIND_TLS = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "hub.example:8443", "X-Forwarded-Prefix": "/lab"}
+
+
+@pytest.mark.parametrize(
+    ("told", "base"),
+    [
+        ({}, "http://{host}"),
+        ({"X-Forwarded-Proto": "https"}, "https://{host}"),
+        (BEHIND_TLS, "https://hub.example:8443/lab"),
+    ],
+)
+def test_a_wtml_has_the_urls_that_the_browser_sees(
+    jupyterhub: JupyterServer, kernel: Kernel, tiles: Path, told: dict[str, str], base: str
+) -> None:
+    (tiles / "index_rel.wtml").write_text('<Folder Url="0.png"/>')
+    url = kernel.publish(tiles)
+    wtml = ElementTree.fromstring(jupyterhub.fetch(f"{url}index.wtml", told).body)
+    assert wtml.attrib["Url"] == f"{base.format(host=f'127.0.0.1:{jupyterhub.port}')}{url}0.png"
 
 
 @pytest.mark.parametrize("visibility", VISIBILITIES)

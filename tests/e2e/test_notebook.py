@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from kdr_wsgi.demo.lab import NOTEBOOK
 from kdr_wsgi.demo.pyramid import make_pyramid
-from tests.jupyter import TOKEN, JupyterServer, jupyter_server
+from tests.jupyter import QUIET_LAB, TOKEN, JupyterServer, jupyter_server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -27,7 +27,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
     make_pyramid(home / "pyramid")
     shutil.copy(NOTEBOOK, home)
     shutil.copy(EXAMPLES / "anywidget.ipynb", home)
-    with jupyter_server(folder, "--LabApp.news_url=None", application="lab", base_url="/user/ada/") as running:
+    with jupyter_server(folder, *QUIET_LAB, application="lab", base_url="/user/ada/") as running:
         yield running
 
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.jupyter import TOKEN, WITH_TOKEN, JupyterServer, Kernel, jupyter_server, wait_until
+from tests.conftest import need
+from tests.jupyter import QUIET_LAB, TOKEN, WITH_TOKEN, JupyterServer, Kernel, jupyter_server, wait_until
 from tests.nginx import Nginx, nginx
 from tests.packages import install
 
@@ -40,13 +41,18 @@ requests.get = get
 BY_THE_PAGE = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
 
 
+def prepare(home: Path) -> None:
+    """Write the one line of configuration by which every kernel's pywwt publishes through this relay."""
+    profile = home / ".ipython" / "profile_default"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text('c.InteractiveShellApp.extensions = ["hub.pywwt"]\n')
+    (profile / "startup" / "internet.py").write_text(WITHOUT_INTERNET)
+
+
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
     folder = tmp_path_factory.mktemp("jupyter")
-    # The one line of configuration, for every kernel.
-    configuration = folder / "home" / ".ipython" / "profile_default" / "ipython_kernel_config.py"
-    configuration.parent.mkdir(parents=True)
-    configuration.write_text('c.InteractiveShellApp.extensions = ["hub.pywwt"]\n')
+    prepare(folder / "home")
     with jupyter_server(folder, "--ServerApp.trust_xheaders=True", base_url="/user/ada/") as running:
         yield running
 
@@ -55,7 +61,6 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
 def kernel(jupyter: JupyterServer) -> Iterator[Kernel]:
     with jupyter.kernel() as running:
         assert running.run("import sys; print('pywwt' in sys.modules)") == "False\n"
-        running.run(WITHOUT_INTERNET)
         yield running
 
 
@@ -74,6 +79,9 @@ with fits.open({str(IMAGE)!r}) as hdus:
 out, builder = toasty.tile_fits({str(folder / "large.fits")!r}, out_dir={str(folder / "tiles")!r}, cli_progress=False)
 """)
     return folder / "tiles"
+
+
+STATIC_URL = "from pywwt.jupyter_relay import get_relay_hub; print(get_relay_hub().get_static_files_url())"
 
 
 def publish(kernel: Kernel, path: Path) -> str:
@@ -126,9 +134,8 @@ print(layer._image_url, layer._sanitized_image, widget._appUrl)
 
 
 def test_the_static_files_are_pywwts_own(jupyter: JupyterServer, kernel: Kernel) -> None:
-    code = "import pywwt; from pywwt.jupyter_relay import get_relay_hub; print(get_relay_hub().get_static_files_url())"
-    url = kernel.run(code).strip()
-    version = kernel.run("print('.'.join(map(str, pywwt.version_info)))").strip()
+    url = kernel.run(STATIC_URL).strip()
+    version = kernel.run("import pywwt; print('.'.join(map(str, pywwt.version_info)))").strip()
     assert url == f"/user/ada/wwtkdr/pywwt_static{version}/"
     files = [path for path in (PACKAGE / "web_static").rglob("*") if path.is_file()]
     assert len(files) > 5
@@ -194,55 +201,6 @@ print(type(relay.get_relay_hub()).__mro__[1] is hub.JupyterRelayHub)
     assert kernel.run(code) == "None\nTrue\n"
 
 
-class Application:
-    """The research app in JupyterLab, as the kernel sees it: the far end of a comm."""
-
-    def __init__(self, server: JupyterServer, kernel: Kernel) -> None:
-        self._server = server
-        self._kernel = kernel
-        self._comm = next(told["comm_id"] for told in kernel.told if "@wwtelescope" in told.get("target_name", ""))
-        probe = server.fetch(f"{server.base_url}wwtkdr/_probe")
-        is_there = probe.status == 200 and json.loads(probe.body)["status"] == "ok"
-        kernel.tell(self._comm, {"type": "wwt_jupyter_startup_info", "dataRelayConfirmedAvailable": is_there})
-        kernel.tell(self._comm, {"type": "wwt_jupyter_viewer_status", "alive": True})
-        self.read: dict[str, bytes] = {}
-        kernel.when_told = self._act
-
-    def _act(self, data: dict[str, object]) -> None:
-        if data.get("event") == "load_image_collection":
-            url = str(data["url"])
-            # The kernel is busy meanwhile: its cell waits for this.
-            self.read[url] = self._server.fetch(url).body
-            done = {"event": "load_image_collection_completed", "threadId": data["threadId"], "url": url}
-            self._kernel.send(
-                "comm_msg", {"comm_id": self._comm, "data": {**done, "content": {"_pywwtExpedite": True}}}
-            )
-
-
-def test_a_tiled_layer_is_shown_by_the_application(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # pywwt 0.26 gets no message while a cell runs in a later ipykernel, whatever relay there is.
-    monkeypatch.setenv("PYTHONPATH", str(install(tmp_path_factory.mktemp("packages"), "ipykernel<7")))
-    with jupyter_server(tmp_path_factory.mktemp("jupyter"), base_url="/user/ada/") as server, server.kernel() as kernel:
-        kernel.run(WITHOUT_INTERNET + "import hub; hub.pywwt.enable()")
-        kernel.run("from pywwt.jupyter import connect_to_app; app = connect_to_app()")
-        application = Application(server, kernel)
-        image = shutil.copy(IMAGE, server.folder / "home")
-        kernel.run(f"""
-from toasty import TilingMethod
-layer = app.layers.add_image_layer({str(image)!r}, tiling_method=TilingMethod.TAN, verbose=False)
-""")
-        ((url, wtml),) = application.read.items()
-        assert url.startswith("/user/ada/wwtkdr/")
-        (imageset,) = ElementTree.fromstring(wtml).iter("ImageSet")
-        # The engine finds a layer's image set by this URL, letter by letter.
-        (layer,) = (told["data"]["url"] for told in kernel.told if told["data"].get("event") == "image_layer_create")
-        assert imageset.attrib["Url"] == server.origin + layer
-        tile = server.fetch(fill(layer, 0, 0, 0))
-        assert tile.body == (server.folder / "home" / "m101_swiftx_tiled" / "0" / "0" / "0_0.fits").read_bytes()
-
-
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page for which the internet is there, with nothing in it."""
@@ -286,7 +244,7 @@ def test_the_research_app_starts_and_shows_tiles(
 ) -> None:
     (tree / "holder.html").write_text(HOLDER)
     holder = kernel.publish(tree, trusted=True)
-    static = kernel.run("from pywwt.jupyter_relay import get_relay_hub; print(get_relay_hub().get_static_files_url())")
+    static = kernel.run(STATIC_URL)
     failed = failures_of(page)
     page.goto(f"{jupyter.origin}{holder}holder.html?token={TOKEN}")
     page.evaluate("start", static.strip() + "research/")
@@ -305,39 +263,125 @@ def test_the_research_app_starts_and_shows_tiles(
         page.evaluate("tell", layer)
     assert tile.value.body() == (pyramid / "0" / "0" / "0_0.fits").read_bytes()
 
-    def coloured_pixels() -> int:
-        shown = Image.open(io.BytesIO(page.locator("iframe").screenshot())).convert("RGB")
-        red, _, blue = (band.tobytes() for band in shown.split())
-        return sum(b - r > 10 for r, b in zip(red, blue, strict=True))
-
-    # The image is violet, and the app's own buttons are grey.
-    wait_until(lambda: coloured_pixels() > 20_000, "the app shows no image")
+    wait_until(lambda: coloured_pixels(page) > 20_000, "the app shows no image")
     assert failed == []
-    # The picture in docs/ is made here: KDR_TEST_PYWWT_SCREENSHOT=docs/pywwt.jpg pytest tests/e2e/test_pywwt.py
-    if kept := os.environ.get("KDR_TEST_PYWWT_SCREENSHOT"):
-        Image.open(io.BytesIO(page.locator("iframe").screenshot())).convert("RGB").save(kept, quality=85)
 
 
-CELLS = (
-    WITHOUT_INTERNET,
-    "from pywwt.jupyter import WWTJupyterWidget\nwwt = WWTJupyterWidget()\nwwt",
-    f"layer = wwt.layers.add_image_layer({str(IMAGE)!r})",
-)
+def coloured_pixels(page: Page) -> int:
+    """Return how many pixels of the app have the violet of the image; its own buttons are grey."""
+    shown = Image.open(io.BytesIO(page.locator("iframe").screenshot())).convert("RGB")
+    red, _, blue = (band.tobytes() for band in shown.split())
+    return sum(b - r > 10 for r, b in zip(red, blue, strict=True))
+
+
+def write_notebook(path: Path, *cells: str) -> None:
+    head: dict[str, object] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"cells": [{**head, "source": cell} for cell in cells], "metadata": python}
+    path.write_text(json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 4}))
 
 
 def test_the_widget_in_a_classic_notebook_shows_an_image(jupyter: JupyterServer, page: Page) -> None:
-    head: dict[str, object] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    cells = [{**head, "source": cell} for cell in CELLS]
-    python = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = {"cells": cells, "metadata": python, "nbformat": 4, "nbformat_minor": 4}
-    (jupyter.folder / "home" / "pywwt.ipynb").write_text(json.dumps(notebook))
+    need("nbclassic", is_there=find_spec("nbclassic") is not None, remedy="pip install nbclassic")
+    write_notebook(
+        jupyter.folder / "home" / "pywwt.ipynb",
+        "from pywwt.jupyter import WWTJupyterWidget\nwwt = WWTJupyterWidget()\nwwt",
+        f"layer = wwt.layers.add_image_layer({str(IMAGE)!r})",
+    )
     failed = failures_of(page)
     page.goto(f"{jupyter.origin}{jupyter.base_url}nbclassic/notebooks/pywwt.ipynb?token={TOKEN}")
     page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected() && Jupyter.notebook._fully_loaded")
-    page.evaluate("Jupyter.notebook.execute_cells([0, 1])")
+    page.evaluate("Jupyter.notebook.execute_cells([0])")
     app = page.frame_locator("iframe[src*=research]")
     app.locator("#app canvas").first.wait_for(timeout=60_000)
     with page.expect_response(lambda response: response.url.endswith(".fits")) as image:
-        page.evaluate("Jupyter.notebook.execute_cells([2])")
+        page.evaluate("Jupyter.notebook.execute_cells([1])")
     assert image.value.body().startswith(b"SIMPLE  =")
     assert failed == []
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JupyterServer]:
+    """JupyterLab with the application WorldWide Telescope, which is to load the research app from this relay."""
+    packages = install(
+        tmp_path / "packages",
+        "wwt_jupyterlab_extension>=2",
+        # In a later ipykernel pywwt 0.26 hears nothing while a cell runs, whatever relay there is.
+        "ipykernel<7",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    home = tmp_path / "home"
+    prepare(home)
+    shutil.copy(IMAGE, home)
+    write_notebook(
+        home / "pywwt.ipynb",
+        "from pywwt.jupyter import connect_to_app\nwwt = await connect_to_app().becomes_ready()",
+        "from toasty import TilingMethod\n"
+        f"layer = wwt.layers.add_image_layer({IMAGE.name!r}, tiling_method=TilingMethod.TAN, verbose=False)",
+        "from astropy import units\nfrom astropy.coordinates import SkyCoord\n"
+        "wwt.center_on_coordinates(SkyCoord(210.774, 54.274, unit=units.deg), fov=0.4 * units.deg)",
+    )
+    arguments = (
+        *QUIET_LAB,
+        "--LabApp.expose_app_in_browser=True",
+        f"--LabApp.user_settings_dir={tmp_path / 'settings'}",
+        f"--LabApp.extra_labextensions_path={packages / 'share' / 'jupyter' / 'labextensions'}",
+    )
+    with jupyter_server(tmp_path, *arguments, application="lab", base_url="/user/ada/") as running:
+        with running.kernel() as kernel:
+            app = kernel.run(STATIC_URL).strip() + "research/"
+        for plugin, setting in (
+            ("@wwtelescope/jupyterlab/research", {"appUrl": app}),
+            ("@jupyterlab/apputils-extension/notification", {"fetchNews": "false"}),
+        ):
+            path = tmp_path / "settings" / f"{plugin}.jupyterlab-settings"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(setting))
+        yield running
+
+
+#: Opens the application beside the notebook.
+OPEN_BESIDE = """async () => {
+    const {commands, shell} = window.jupyterapp;
+    await commands.execute("wwtelescope:open");
+    const application = [...shell.widgets("main")].find(widget => widget.id.startsWith("@wwtelescope"));
+    shell.add(application, "main", {mode: "split-right"});
+    await commands.execute("docmanager:open", {path: "pywwt.ipynb"});
+}"""
+
+
+def test_the_application_in_jupyterlab_shows_a_tiled_layer(lab: JupyterServer, page: Page) -> None:
+    failed = failures_of(page)
+    page.set_viewport_size({"width": 1400, "height": 800})
+    page.goto(f"{lab.origin}{lab.base_url}lab/tree/pywwt.ipynb?token={TOKEN}&reset")
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
+    page.evaluate(OPEN_BESIDE)
+    with page.expect_response(lambda response: response.url.endswith("/0/0/0_0.fits"), timeout=60_000) as tile:
+        page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    made = lab.folder / "home" / "m101_swiftx_tiled"
+    assert tile.value.body() == (made / "0" / "0" / "0_0.fits").read_bytes()
+    page.frame_locator("iframe[src*=research]").get_by_text("m101_swiftx").first.wait_for()
+    assert failed == []
+    # The picture in docs/ is made here: KDR_TEST_PYWWT_SCREENSHOT=docs/pywwt.jpg pytest tests/e2e/test_pywwt.py
+    if kept := os.environ.get("KDR_TEST_PYWWT_SCREENSHOT"):
+        wait_until(lambda: coloured_pixels(page) > 5_000, "the app shows no image")
+        Image.open(io.BytesIO(page.screenshot())).convert("RGB").save(kept, quality=85)
+
+
+def test_the_old_openness_can_be_had(tmp_path: Path, tree: Path) -> None:
+    (tree / "0.png").write_bytes(b"tile")
+    page_elsewhere = {
+        "Origin": "https://web.wwtassets.org",
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "cors",
+    }
+    prepare(tmp_path / "home")
+    with jupyter_server(tmp_path, "--KernelDataRelay.public_without_login=True") as server, server.kernel() as kernel:
+        private = publish(kernel, tree)
+        refused = server.fetch_plain(private + "0.png", page_elsewhere)
+        assert (refused.status, refused["Access-Control-Allow-Origin"]) == (404, "*")
+        kernel.run("import hub; hub.pywwt.enable(visibility='public')")
+        public = publish(kernel, tree)
+        assert public == private
+        answer = server.fetch_plain(public + "0.png", page_elsewhere)
+        assert (answer.status, answer.body, answer["Access-Control-Allow-Origin"]) == (200, b"tile", "*")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from hub import InvalidOption
 from hub.jupyter_servers import runtime_directory
-from hub.settings import find_base_url, find_registry_path
+from hub.servers import announced
+from hub.settings import check_route, find_base_url, find_registry_path, find_route
 
 
 @pytest.fixture
@@ -55,6 +57,28 @@ def test_the_base_url_comes_from_the_first_that_says_it(monkeypatch: pytest.Monk
     monkeypatch.setenv("KDR_BASE_URL", "from/environment")
     assert find_base_url() == "/from/environment/"
     assert find_base_url("/argument") == "/argument/"
+
+
+def test_the_route_comes_from_the_environment_or_from_the_jupyter_server_of_the_registry(
+    monkeypatch: pytest.MonkeyPatch, registry_path: Path
+) -> None:
+    assert find_route(registry_path) == "wwtkdr"
+    with announced(registry_path, "kdr serve", "http://127.0.0.1:1", "others"):
+        assert find_route(registry_path) == "wwtkdr"
+    with announced(registry_path, "jupyter", "/", "kdr"):
+        assert find_route(registry_path) == "kdr"
+        monkeypatch.setenv("KDR_ROUTE", "mine")
+        assert find_route(registry_path) == "mine"
+
+
+@pytest.mark.parametrize("route", ["", "a/b", "/kdr", "kdr/", "a b", "_kdr", "..", ".", "a%20b", "é", "kdr\n"])
+def test_a_route_is_one_plain_word(monkeypatch: pytest.MonkeyPatch, route: str) -> None:
+    with pytest.raises(InvalidOption, match="write one word"):
+        check_route(route)
+    if route:
+        monkeypatch.setenv("KDR_ROUTE", route)
+        with pytest.raises(InvalidOption):
+            find_route(Path("nowhere"))
 
 
 def test_of_several_servers_the_one_that_started_this_kernel(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:

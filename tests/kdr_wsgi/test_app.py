@@ -95,6 +95,10 @@ def test_settings_come_from_the_environment_with_config_over_them(
 def test_wrong_settings_stop_the_start_and_are_named() -> None:
     with pytest.raises(SettingError, match="KDR_AS_OWNER cannot be used: 'maybe' is neither 1 nor 0"):
         create_app({"KDR_AS_OWNER": "maybe"})
+    with pytest.raises(SettingError, match="KDR_ROUTE cannot be used: 'a/b': write one word"):
+        create_app({"KDR_ROUTE": "a/b"})
+    with pytest.raises(SettingError, match="KDR_TRUSTED_PROXIES cannot be used: 'localhost' does not appear"):
+        create_app({"KDR_TRUSTED_PROXIES": "localhost"})
     with pytest.raises(SettingError, match="KDR_REGISTERY cannot be used: there are KDR_REGISTRY"):
         create_app({"KDR_REGISTERY": "x"})
 

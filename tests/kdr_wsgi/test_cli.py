@@ -215,6 +215,22 @@ def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tr
     assert "nothing runs for this registry" in kdr("doctor")[1]
 
 
+def test_another_route_is_served_and_printed(
+    serve: Callable[..., Serving], kdr: Kdr, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_text("x")
+    monkeypatch.setenv("KDR_ROUTE", "kdr")
+    server = serve("--bind", "127.0.0.1:0", "--publish", tree, lines=2)
+    _, _, path = server.lines[1].removeprefix("http://").partition("/")
+    assert path.startswith("kdr/")
+    assert fetch(server.address, f"/{path}a").body == b"x"
+    assert fetch(server.address, f"/%6Bdr{path.removeprefix('kdr')}%61").body == b"x"
+    assert fetch(server.address, "/kdr/_probe").status == 200
+    assert fetch(server.address, f"/wwtkdr{path.removeprefix('kdr')}a").status == 404
+    assert kdr("publish", tree, "--key", "mine")[1] == "/kdr/mine/\n"
+    assert f"(process {server.process.pid}): answers\n" in kdr("doctor")[1]
+
+
 def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
     (tree / "a").write_text("x")
     kdr("publish", tree, "--key", "mine")

@@ -26,6 +26,12 @@ def test_an_allowed_origin_is_an_origin(origin: str) -> None:
         KernelDataRelay(allowed_origins=[origin])
 
 
+@pytest.mark.parametrize("route", ["", "a/b", "_kdr", "a b"])
+def test_a_route_is_one_word(route: str) -> None:
+    with pytest.raises(TraitError, match="write one word"):
+        KernelDataRelay(route=route)
+
+
 def test_without_its_packages_the_extension_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*sys.modules]:
         if name.startswith("kdr_wsgi.jupyter"):
