@@ -9,7 +9,7 @@ so that what it may cost is bounded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock
+from threading import Condition
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
 from blake3 import blake3
@@ -32,11 +32,6 @@ MAX_URL_CHARACTERS = 8 * 1024 * 1024
 CACHE_BYTES = 32 * 1024 * 1024
 
 
-def _cache_key(source: bytes, url: str) -> tuple[bytes, str]:
-    return blake3(source).digest(), url
-
-
-@cached(LRUCache(CACHE_BYTES, getsizeof=len), key=_cache_key, lock=Lock())
 def make_absolute(source: bytes, url: str) -> bytes:
     """Return the WTML `source` with each URL joined to `url`, as RFC 3986, 5.2 says.
 
@@ -52,6 +47,26 @@ def make_absolute(source: bytes, url: str) -> bytes:
     UnusableWTML
         It is no WTML, or beyond one of the limits.
     """
+    made = _make_once(source, url)
+    if isinstance(made, str):
+        raise UnusableWTML(made)
+    return made
+
+
+def _cache_key(source: bytes, url: str) -> tuple[bytes, str]:
+    return blake3(source).digest(), url
+
+
+@cached(LRUCache(CACHE_BYTES, getsizeof=len), key=_cache_key, condition=Condition())
+def _make_once(source: bytes, url: str) -> bytes | str:
+    """Return what is made, or the reason why nothing can be, found out once; who asks meanwhile waits."""
+    try:
+        return _make(source, url)
+    except UnusableWTML as error:
+        return error.reason
+
+
+def _make(source: bytes, url: str) -> bytes:
     root = _parse(source)
     try:
         folder = Folder.from_xml(root)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urljoin
 from xml.etree import ElementTree
 
@@ -96,6 +99,27 @@ def test_a_hostile_file_is_refused_in_a_sentence(what: str) -> None:
 def test_urls_cannot_be_made_to_grow_without_bounds() -> None:
     with pytest.raises(UnusableWTML, match="absolute URLs take more than"):
         make_absolute(b"<Folder>" + b'<Folder Url="a"/>' * 3000 + b"</Folder>", f"https://host/{'x' * 4000}/index.wtml")
+
+
+def test_who_asks_meanwhile_waits_and_what_cannot_be_used_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def parse(source: bytes) -> ElementTree.Element:
+        parsed.append(source)
+        time.sleep(0.1)
+        return original(source)
+
+    original = wtml._parse
+    monkeypatch.setattr(wtml, "_parse", parse)
+    good, bad = catalogue("at-the-same-time.png"), b"<Folder><!-- at the same time -->"
+    with ThreadPoolExecutor(8) as pool:
+        answers = [*pool.map(partial(make_absolute, url=URL), [good] * 8)]
+        for _ in range(2):
+            for refused in [pool.submit(make_absolute, bad, URL) for _ in range(4)]:
+                with pytest.raises(UnusableWTML, match="no well-formed XML"):
+                    refused.result()
+    assert answers == [answers[0]] * 8
+    assert parsed == [good, bad]
 
 
 def test_the_same_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
