@@ -25,7 +25,7 @@ from hub.registration import (
 from hub.registry import Registry
 from hub.secret import read_secret
 from hub.servers import find_servers
-from hub.settings import find_base_url, find_registry_path, find_route, is_kernel, is_registry_named
+from hub.settings import check_route, find_base_url, find_registry_path, find_route, is_kernel, is_registry_named
 from hub.version import VERSION
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
@@ -101,6 +101,9 @@ class JupyterRelayHub:
         The path under which the browser reaches the relay. Default:
         ``KDR_BASE_URL``, ``JUPYTERHUB_SERVICE_PREFIX``, what the running
         Jupyter servers say, else ``/``.
+    route : str, optional
+        The word between that and a key. Default: ``KDR_ROUTE``, what the
+        running Jupyter server says, else ``wwtkdr``.
     """
 
     def __init__(
@@ -110,11 +113,12 @@ class JupyterRelayHub:
         *,
         registry: str | os.PathLike[str] | None = None,
         base_url: str | None = None,
+        route: str | None = None,
     ) -> None:
         self.key_prefix = key_prefix
         self.base_url = find_base_url(base_url)
         self.registry = Registry(find_registry_path(registry))
-        self.route = find_route(self.registry.path)
+        self.route = find_route(self.registry.path) if route is None else check_route(route)
         # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
         self._may_be_unserved = is_kernel() and not is_registry_named(registry)
 

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hub.client import AnyPath, JupyterRelayHub, PublishedURL
-from hub.errors import UnfitPywwt
+from hub.errors import HubError, UnfitPywwt
 from hub.registration import Visibility, check_visibility
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # It takes longer to import than all else here.
 
 _MODULE = "pywwt.jupyter_relay"
 #: Where that module keeps the hub that its `get_relay_hub` returns, whoever has imported that function before.
@@ -78,20 +81,23 @@ def enable(*, visibility: str = "private") -> None:
     """Let the installed pywwt publish through this package, from now on and in this process.
 
     ``pywwt.jupyter_relay.get_relay_hub()`` returns a `PywwtRelayHub` then.
-    pywwt is imported.
+    pywwt is imported. The last call of this function, or of
+    `enable_on_import`, decides on the visibility.
 
     Parameters
     ----------
     visibility : {"private", "users", "public"}
-        Who may read what pywwt publishes. Its own relay let everybody read.
+        Who may read what pywwt publishes from now on. Its own relay let
+        everybody read.
 
     Raises
     ------
     UnfitPywwt
         It is not installed, or of a version that this package does not know.
-    InvalidOption
+    InvalidOption, RegistryError
     """
     known = check_visibility(visibility)
+    _forget_watch()
     try:
         relay = import_module(_MODULE)
     except ModuleNotFoundError as error:
@@ -101,19 +107,28 @@ def enable(*, visibility: str = "private") -> None:
             raise UnfitPywwt(getattr(sys.modules["pywwt"], "__version__", "")) from error
         raise
     _take_over(relay, known)
+    sys.meta_path.insert(0, _Watch(known))  # For whoever reloads it.
 
 
 def enable_on_import(*, visibility: str = "private") -> None:
-    """Do as `enable` does, as soon as somebody imports pywwt; a pywwt that does not fit is warned of.
+    """Do as `enable` does, as soon as somebody imports pywwt's relay; what cannot be done is warned of.
 
     It costs nothing where nobody does, so that it can be done in every kernel.
+
+    Parameters
+    ----------
+    visibility : {"private", "users", "public"}
+
+    Raises
+    ------
+    InvalidOption
+        There is no such visibility.
     """
     known = check_visibility(visibility)
-    if _MODULE in sys.modules:
-        _take_over(sys.modules[_MODULE], known)
-        return
     _forget_watch()
     sys.meta_path.insert(0, _Watch(known))
+    if _MODULE in sys.modules:
+        _take_over_or_warn(sys.modules[_MODULE], known)
 
 
 def disable() -> None:
@@ -126,8 +141,9 @@ def disable() -> None:
 
 
 def load_ipython_extension(ipython: object) -> None:  # noqa: ARG001  # IPython calls it so
-    """Do what ``%load_ext hub.pywwt`` asks for."""
-    enable_on_import()
+    """Do what ``%load_ext hub.pywwt`` asks for, and leave a visibility that was chosen before as it is."""
+    if not any(isinstance(finder, _Watch) for finder in sys.meta_path):
+        enable_on_import()
 
 
 def unload_ipython_extension(ipython: object) -> None:  # noqa: ARG001
@@ -143,11 +159,19 @@ def _take_over(relay: ModuleType, visibility: Visibility) -> None:
     setattr(relay, _SINGLETON, PywwtRelayHub(relay, visibility))
 
 
+def _take_over_or_warn(relay: ModuleType, visibility: Visibility) -> None:
+    try:
+        _take_over(relay, visibility)
+    except HubError as error:
+        # The program may do without a relay, and pywwt has one of its own.
+        warnings.warn(f"pywwt does not publish through kdr-wsgi: {error}", stacklevel=3)
+
+
 class _Watch:
-    """A finder of modules (`sys.meta_path`) that takes pywwt's module over once it has been run."""
+    """A finder of modules (`sys.meta_path`) that sees to it that pywwt's is taken over once it has been run."""
 
     def __init__(self, visibility: Visibility) -> None:
-        self._visibility = visibility
+        self.visibility = visibility
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -156,18 +180,24 @@ class _Watch:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def run_and_take_over(module: ModuleType) -> None:
-                run(module)
-                try:
-                    _take_over(module, self._visibility)
-                except UnfitPywwt as error:
-                    # The program may do without a relay, as it did before.
-                    warnings.warn(str(error), stacklevel=2)
-
-            spec.loader.exec_module = run_and_take_over  # type: ignore[method-assign]
+            spec.loader = cast("Loader", _WatchedLoader(spec.loader, self))
         return spec
+
+
+class _WatchedLoader:
+    """Loads pywwt's module as its own loader does, and takes it over."""
+
+    def __init__(self, loader: Loader, watch: _Watch) -> None:
+        self._loader = loader
+        self._watch = watch
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        if self._watch in sys.meta_path:  # Nobody has disabled it meanwhile.
+            _take_over_or_warn(module, self._watch.visibility)
 
 
 def _forget_watch() -> None:

@@ -36,6 +36,11 @@ class RunningServer:
     url: str
     route: str
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its number is that of a process of this host, or container."""
+        return self.place == _here()
+
 
 @contextmanager
 def announced(registry: Path, program: str, url: str, route: str) -> Iterator[None]:
@@ -67,7 +72,7 @@ def find_servers(registry: Path) -> list[RunningServer]:
             server = RunningServer(int(told["process"]), *texts)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # It is just being removed, or written.
-        if server.place != _here() or is_alive(server.process):
+        if not server.is_here or is_alive(server.process):
             found.append(server)
         else:
             with suppress(OSError):  # On a disk that is only read here it stays.

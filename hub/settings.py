@@ -54,13 +54,17 @@ def find_base_url(base_url: str | None = None) -> str:
 def find_route(registry: Path) -> str:
     """Return the first segment below the base URL.
 
-    In this order: ``KDR_ROUTE``, what a Jupyter server that serves `registry`
-    says, `DEFAULT_ROUTE`.
+    In this order: ``KDR_ROUTE``, what the Jupyter server says that started
+    this kernel, or the youngest, if it serves `registry`; `DEFAULT_ROUTE`.
     """
     if named := os.environ.get("KDR_ROUTE"):
         return check_route(named)
-    routes = (server.route for server in find_servers(registry) if server.program == "jupyter")
-    return next(routes, DEFAULT_ROUTE)
+    own = find_own_server()
+    if own is not None:
+        for server in find_servers(registry):
+            if server.is_here and server.process == own.process:
+                return server.route
+    return DEFAULT_ROUTE
 
 
 def check_route(route: str) -> str:

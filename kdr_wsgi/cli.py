@@ -175,7 +175,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.as_owner:
         config["KDR_AS_OWNER"] = "1"
     settings = read_settings(config)
-    hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url)
+    hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url, route=settings.route)
     hub.registry.open()
     try:
         listener = sockets.listen(options.bind)

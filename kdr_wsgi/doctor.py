@@ -96,7 +96,8 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
         yield Finding(
             "note" if servers else "bad",
             f"Jupyter server {jupyter.url} (process {jupyter.process}): has no relay for this registry; in its "
-            "environment run pip install 'kdr-wsgi[jupyter]' and restart it, or set KDR_REGISTRY for both",
+            "environment run pip install 'kdr-wsgi[jupyter]', or where it is installed jupyter server extension enable "
+            "--sys-prefix kdr_wsgi, and restart it; or set KDR_REGISTRY for both",
         )
     if not servers and not without:
         yield Finding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
@@ -14,10 +15,13 @@ from kdr_wsgi.proxies import TrustedProxies
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: RFC 3986, 3.2.2 and 3.2.3, without a user's name; a name has at most 255 characters (RFC 1035, 2.3.4).
-_HOST = re.compile(r"(?=.{1,262}\Z)(?:[A-Za-z0-9\-._~%!$&'()*+,;=]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+#: RFC 3986, 3.2.2, of at most 255 characters (RFC 1035, 2.3.4), and a port. A comma would join two Host headers.
+_HOST = re.compile(
+    r"(?=.{1,262}\Z)(?:(?:[A-Za-z0-9\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?"
+)
 #: RFC 3986, 3.3.
-_PREFIX = re.compile(r"(?=.{0,1024}\Z)(?:/[A-Za-z0-9\-._~%!$&'()*+,;=:@]*)*")
+_PREFIX_CHARACTERS = 1024
+_PREFIX = re.compile(rf"(?=.{{0,{_PREFIX_CHARACTERS}}}\Z)(?:/[A-Za-z0-9\-._~%!$&'()*+,;=:@]*)*")
 
 
 class Location(NamedTuple):
@@ -47,7 +51,8 @@ class Location(NamedTuple):
         return Location(
             scheme if scheme in ("http", "https") else self.scheme,
             _first(host) or self.host,
-            _first(prefix).rstrip("/") + self.prefix,
+            # Were it longer, no server behind would take it in a header; so much is enough to be refused.
+            _first(prefix).rstrip("/")[: _PREFIX_CHARACTERS + 1] + self.prefix,
         )
 
 
@@ -65,11 +70,22 @@ def location_finder(proxies: TrustedProxies) -> Callable[[WSGIEnvironment], str]
             location = location.seen_through(
                 *(environ.get(f"HTTP_X_FORWARDED_{name}") for name in ("PROTO", "HOST", "PREFIX"))
             )
-        if not (_HOST.fullmatch(location.host) and _PREFIX.fullmatch(location.prefix)):
+        if not (_is_host(location.host) and _PREFIX.fullmatch(location.prefix)):
             raise MalformedHost
         return f"{location.scheme}://{location.host}{location.prefix}"
 
     return find
+
+
+def _is_host(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    address, port = match.groups()
+    try:
+        return (address is None or bool(IPv6Address(address))) and int(port or 0) < 65536
+    except ValueError:
+        return False
 
 
 def _own_scheme(environ: WSGIEnvironment) -> str:

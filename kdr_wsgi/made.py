@@ -5,7 +5,14 @@ from __future__ import annotations
 from blake3 import blake3
 
 from hub.registration import Registration
-from kdr_wsgi.errors import FileBeingChanged, FileChanged, UnusableWTML, WTMLNotInstalled
+from kdr_wsgi.errors import (
+    FileBeingChanged,
+    FileChanged,
+    IsDirectory,
+    NoSuchEntry,
+    UnusableWTML,
+    WTMLNotInstalled,
+)
 from kdr_wsgi.files import SmallFile
 from kdr_wsgi.media_types import find_media_type
 from kdr_wsgi.store import FileStore
@@ -13,7 +20,7 @@ from kdr_wsgi.store import FileStore
 _SUFFIX = b".wtml"
 _RELATIVE_SUFFIX = b"_rel.wtml"
 
-#: Some 6,000 places, which take a few seconds to make.
+#: More than any that has no more elements than are read.
 MAX_SOURCE_BYTES = 4 * 1024 * 1024
 
 
@@ -32,7 +39,7 @@ class MadeFiles:
 
         Raises
         ------
-        NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged
+        NoSuchEntry, NotReadable, FileBeingChanged
             As `FileStore.open` does, of the file that it is made from.
         UnusableWTML, WTMLNotInstalled
         """
@@ -47,7 +54,10 @@ class MadeFiles:
         return source.made_into(body, find_media_type(_SUFFIX), variant)
 
     def _read(self, registration: Registration, entry: bytes) -> SmallFile:
-        file = self._store.open(registration, entry)
+        try:
+            file = self._store.open(registration, entry)
+        except IsDirectory:
+            raise NoSuchEntry from None
         if isinstance(file, SmallFile):
             return file
         with file:

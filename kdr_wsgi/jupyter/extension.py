@@ -9,7 +9,7 @@ from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 from tornado.routing import PathMatches, Rule
-from traitlets import Bool, Integer, List, TraitError, Unicode, validate
+from traitlets import Bool, Integer, List, TraitError, Unicode, default, validate
 
 from hub.errors import InvalidOption
 from hub.servers import announced
@@ -19,6 +19,12 @@ from kdr_wsgi.jupyter.origins import Origins, is_origin
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
 from kdr_wsgi.predecessor import explain_conflict
+
+#: What Jupyter, its applications and JupyterHub have directly below the base URL.
+_ROUTES_OF_JUPYTER = frozenset(
+    "api consoles custom doc edit files hub kernelspecs lab lite login logo logout lsp metrics nbclassic nbconvert "
+    "nbextensions notebooks oauth_callback proxy retro services static terminals tree user user-redirect view".split()
+)
 
 
 class KernelDataRelay(ExtensionApp):
@@ -50,17 +56,17 @@ class KernelDataRelay(ExtensionApp):
         return list(proposal["value"])
 
     route = Unicode(
-        DEFAULT_ROUTE,
         help="The word between the base URL and a key in URLs; another than 'wwtkdr' where wwt_kernel_data_relay is to "
-        "answer at that one.",
+        "answer at that one. Default: KDR_ROUTE, else wwtkdr.",
     ).tag(config=True)
+
+    @default("route")
+    def _find_route(self) -> str:
+        return _check_free(os.environ.get("KDR_ROUTE") or DEFAULT_ROUTE)
 
     @validate("route")
     def _check_route(self, proposal: Any) -> str:
-        try:
-            return check_route(proposal["value"])
-        except InvalidOption as error:
-            raise TraitError(str(error)) from error
+        return _check_free(proposal["value"])
 
     def initialize_settings(self) -> None:
         """Tell the kernels, which inherit this process's environment, where to register."""
@@ -116,3 +122,13 @@ class KernelDataRelay(ExtensionApp):
         self._announcement.close()
         self._backend.close()
         await self._supervisor.stop()
+
+
+def _check_free(route: str) -> str:
+    try:
+        check_route(route)
+    except InvalidOption as error:
+        raise TraitError(str(error)) from error
+    if route in _ROUTES_OF_JUPYTER:
+        raise TraitError(f"route: {route!r} is Jupyter's own; choose another word, 'kdr' for instance")
+    return route

@@ -121,8 +121,9 @@ class RelayRoute(HTTPServerConnectionDelegate):
         location = Location(scheme, headers.get("Host", ""), self._policy.base_url)
         if not self._policy.trusts_proxy:
             return location
-        told = (headers.get(f"X-Forwarded-{name}") for name in ("Proto", "Host", "Prefix"))
-        return location.seen_through(*told)
+        # X-Scheme comes first, as for Tornado: JupyterHub's proxy puts a scheme of its own into the other.
+        scheme_told = headers.get("X-Scheme") or headers.get("X-Forwarded-Proto")
+        return location.seen_through(scheme_told, headers.get("X-Forwarded-Host"), headers.get("X-Forwarded-Prefix"))
 
     def _adjustment(
         self, origin: str | None, cookies: Sequence[tuple[str, str]]

@@ -168,6 +168,19 @@ def test_behind_a_proxy_with_tls_and_a_prefix_too(kernel: Kernel, pyramid: Path,
         assert proxy.fetch(tile, WITH_TOKEN) == path.read_bytes()
 
 
+def test_the_scheme_of_the_hubs_own_proxy_is_not_that_of_the_browser(
+    jupyter: JupyterServer, kernel: Kernel, tree: Path
+) -> None:
+    (tree / "index_rel.wtml").write_text('<Folder Url="a.wtml"/>')
+    url = kernel.publish(tree)
+    # What nginx tells by JupyterHub's documentation, and what its proxy adds to that.
+    wtml = jupyter.fetch(url + "index.wtml", {"X-Scheme": "https", "X-Forwarded-Proto": "http"}).body
+    assert ElementTree.fromstring(wtml).attrib["Url"] == f"https://127.0.0.1:{jupyter.port}{url}a.wtml"
+    long = {"X-Forwarded-Prefix": "/long" * 4000}
+    assert jupyter.fetch(url + "index_rel.wtml", long).status == 200
+    assert jupyter.fetch(url + "index.wtml", long).status == 400
+
+
 def test_without_trust_nobody_changes_the_urls(tmp_path: Path, tree: Path) -> None:
     (tree / "index_rel.wtml").write_text('<Folder Url="a.wtml"/>')
     forwarded = {

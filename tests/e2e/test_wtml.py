@@ -66,6 +66,11 @@ def test_what_cannot_be_made_is_missing(server: LiveServer, url: str, entry: str
     assert answer.status == 404
 
 
+def test_a_directory_is_no_source(server: LiveServer, tree: Path) -> None:
+    (tree / "a_rel.wtml").mkdir()
+    assert fetch(server.address, server.hub.serve_tree(tree, visibility="public") + "a.wtml").status == 404
+
+
 def test_of_a_single_file_nothing_is_made(server: LiveServer, tree: Path) -> None:
     write_wtml(tree / "index_rel.wtml")
     url = server.hub.serve_file(tree / "index_rel.wtml", visibility="public")

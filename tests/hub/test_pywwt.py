@@ -64,7 +64,63 @@ def test_a_pywwt_that_does_not_fit_can_still_be_imported(tmp_path: Path) -> None
     code = "import hub; hub.pywwt.enable_on_import()\nimport pywwt.jupyter_relay as r\nprint(r.get_relay_hub())"
     printed = run(code, tmp_path)
     assert printed.startswith("own\n")
-    assert "UserWarning: pywwt 9.0.0 does not keep" in printed
+    assert "UserWarning: pywwt does not publish through kdr-wsgi: pywwt 9.0.0 does not keep" in printed
+
+
+@pytest.mark.parametrize("setting", ["KDR_ROUTE=a b", "KDR_BASE_URL=http://host/"])
+def test_a_setting_that_cannot_be_used_does_not_keep_pywwt_from_being_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    write_pywwt(tmp_path, "0.26.0", FITTING)
+    monkeypatch.setenv(*setting.split("=", 1))
+    code = "import hub; hub.pywwt.enable_on_import()\nimport pywwt.jupyter_relay as r\nprint(r.get_relay_hub())"
+    printed = run(code, tmp_path)
+    assert printed.startswith("own\n")
+    assert "cannot be used" in printed
+    assert "InvalidOption" in run(
+        "import hub\ntry: hub.pywwt.enable()\nexcept hub.HubError as e: print(type(e).__name__)", tmp_path
+    )
+
+
+def test_what_is_imported_already_is_warned_of_too(tmp_path: Path) -> None:
+    write_pywwt(tmp_path, "9.0.0", "def get_relay_hub(): return 'own'\n")
+    code = "import hub, pywwt.jupyter_relay as r; hub.pywwt.enable_on_import(); print(r.get_relay_hub())"
+    printed = run(code, tmp_path)
+    assert printed.startswith("own\n")
+    assert "UserWarning" in printed
+
+
+@pytest.mark.parametrize("enable", ["enable(visibility='public')", "enable_on_import(visibility='public')"])
+def test_a_visibility_that_was_chosen_stays(tmp_path: Path, enable: str) -> None:
+    write_pywwt(tmp_path, "0.26.0", FITTING)
+    code = f"""
+import hub, importlib
+hub.pywwt.{enable}
+hub.pywwt.load_ipython_extension(None)
+import pywwt.jupyter_relay as r
+print(r.get_relay_hub().visibility)
+importlib.reload(r)
+print(r.get_relay_hub().visibility)
+hub.pywwt.disable()
+print(r.get_relay_hub())
+importlib.reload(r)
+print(r.get_relay_hub())
+"""
+    assert run(code, tmp_path) == "public\npublic\nown\nown\n"
+
+
+def test_what_was_found_before_it_was_disabled_is_left_alone(tmp_path: Path) -> None:
+    write_pywwt(tmp_path, "0.26.0", FITTING)
+    code = """
+import hub, importlib.util
+hub.pywwt.enable_on_import()
+spec = importlib.util.find_spec("pywwt.jupyter_relay")
+hub.pywwt.disable()
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.get_relay_hub())
+"""
+    assert run(code, tmp_path) == "own\n"
 
 
 def test_what_pywwt_itself_lacks_is_told_as_it_is(tmp_path: Path) -> None:

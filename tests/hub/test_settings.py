@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from hub import InvalidOption
 from hub.jupyter_servers import runtime_directory
-from hub.servers import announced
+from hub.servers import RunningServer, announced
 from hub.settings import check_route, find_base_url, find_registry_path, find_route
 
 
@@ -59,16 +60,30 @@ def test_the_base_url_comes_from_the_first_that_says_it(monkeypatch: pytest.Monk
     assert find_base_url("/argument") == "/argument/"
 
 
-def test_the_route_comes_from_the_environment_or_from_the_jupyter_server_of_the_registry(
-    monkeypatch: pytest.MonkeyPatch, registry_path: Path
+def test_the_route_comes_from_the_environment_or_from_the_jupyter_server_that_has_the_base_url(
+    monkeypatch: pytest.MonkeyPatch, registry_path: Path, runtime: Path
 ) -> None:
     assert find_route(registry_path) == "wwtkdr"
-    with announced(registry_path, "kdr serve", "http://127.0.0.1:1", "others"):
-        assert find_route(registry_path) == "wwtkdr"
     with announced(registry_path, "jupyter", "/", "kdr"):
+        assert find_route(registry_path) == "wwtkdr", "it is not this user's youngest server"
+        write_info(runtime, os.getpid(), "/")
         assert find_route(registry_path) == "kdr"
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as younger:
+            os.utime(runtime / f"jpserver-{os.getpid()}.json", (1, 1))
+            write_info(runtime, younger.pid, "/younger/")
+            assert (find_base_url(), find_route(registry_path)) == ("/younger/", "wwtkdr")
+            younger.communicate(b"\n")
         monkeypatch.setenv("KDR_ROUTE", "mine")
         assert find_route(registry_path) == "mine"
+
+
+def test_the_route_is_not_that_of_a_container_that_has_ended(registry_path: Path, runtime: Path) -> None:
+    write_info(runtime, os.getpid(), "/")
+    folder = registry_path.with_name(registry_path.name + ".servers")
+    folder.mkdir(parents=True)
+    stale = RunningServer(os.getpid(), "old-container/1", "jupyter", "/", "kdr")
+    (folder / "1.old-container.json").write_text(json.dumps(asdict(stale)))
+    assert find_route(registry_path) == "wwtkdr"
 
 
 @pytest.mark.parametrize("route", ["", "a/b", "/kdr", "kdr/", "a b", "_kdr", "..", ".", "a%20b", "é", "kdr\n"])

@@ -62,12 +62,36 @@ def test_forwarded_headers_count_from_named_peers_alone() -> None:
     assert find("10.0.0.0/24", **FORWARDED) == "https://hub.example/outer/caf%C3%A9"
 
 
+@pytest.mark.parametrize("host", ["a", "a.b:1", "[::1]", "[2001:db8::1]:65535", "caf%C3%A9.example", "a_b"])
+def test_a_host_may_be_a_name_or_an_address(host: str) -> None:
+    assert find(HTTP_HOST=host) == f"http://{host}"
+
+
 def test_without_a_host_the_servers_own_name_counts() -> None:
     assert find() == "http://machine:8000"
 
 
 @pytest.mark.parametrize(
-    "host", ["a/b", "a b", "user@host", 'a"b', "a<b", "a\\b", "h:port", "[::1", "é", "x" * 300, "a?b", "a#b"]
+    "host",
+    [
+        "a/b",
+        "a b",
+        "user@host",
+        'a"b',
+        "a<b",
+        "a\\b",
+        "h:port",
+        "[::1",
+        "é",
+        "x" * 300,
+        "a?b",
+        "a#b",
+        "[::::]",
+        "[1]",
+        "%zz",
+        "x:99999",
+        "a,b",
+    ],
 )
 def test_a_host_that_is_none_is_refused(host: str) -> None:
     with pytest.raises(MalformedHost):

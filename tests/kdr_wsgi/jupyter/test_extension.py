@@ -32,6 +32,21 @@ def test_a_route_is_one_word(route: str) -> None:
         KernelDataRelay(route=route)
 
 
+@pytest.mark.parametrize("route", ["api", "lab", "static", "files", "hub"])
+def test_a_route_is_none_of_jupyters(route: str) -> None:
+    with pytest.raises(TraitError, match="is Jupyter's own; choose another word"):
+        KernelDataRelay(route=route)
+
+
+def test_the_route_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert KernelDataRelay().route == "wwtkdr"
+    monkeypatch.setenv("KDR_ROUTE", "kdr")
+    assert KernelDataRelay().route == "kdr"
+    monkeypatch.setenv("KDR_ROUTE", "a/b")
+    with pytest.raises(TraitError, match="write one word"):
+        KernelDataRelay().route  # noqa: B018  # it is looked up when it is asked for
+
+
 def test_without_its_packages_the_extension_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*sys.modules]:
         if name.startswith("kdr_wsgi.jupyter"):
