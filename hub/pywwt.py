@@ -3,7 +3,7 @@
 `enable` does it for one process. One line of IPython's configuration does it
 for every kernel (``ipython_kernel_config.py``)::
 
-    c.InteractiveShellApp.extensions = ["hub.pywwt"]
+    c.InteractiveShellApp.extensions.append("hub.pywwt")
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from hub.servers import find_servers
 from hub.settings import find_route
 from hub.version import VERSION
 from kdr_wsgi.health import NoHealthError, ask_health
-from kdr_wsgi.predecessor import explain_conflict
+from kdr_wsgi.predecessor import explain_route
 
 Level = Literal["ok", "note", "bad"]
 
@@ -148,9 +148,9 @@ def _examine_extension(path: Path) -> Iterator[Finding]:
         return
     yield Finding("ok", "extension: is enabled for Jupyter servers of this environment")
     others = {name for name, is_enabled in enabled.items() if is_enabled and find_spec(name)}
-    conflict = explain_conflict(others, find_route(path))
-    if conflict:
-        yield Finding("note", f"extension: {conflict}")
+    advice = explain_route(others, find_route(path))
+    if advice:
+        yield Finding("note", f"extension: {advice}")
 
 
 def _examine_registration(registration: Registration, *, has_relay: bool) -> Finding:

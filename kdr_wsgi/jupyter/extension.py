@@ -18,7 +18,7 @@ from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.origins import Origins, is_origin
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
-from kdr_wsgi.predecessor import explain_conflict
+from kdr_wsgi.predecessor import explain_route
 
 #: What Jupyter, its applications and JupyterHub have directly below the base URL.
 _ROUTES_OF_JUPYTER = frozenset(
@@ -105,9 +105,9 @@ class KernelDataRelay(ExtensionApp):
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
         route = RelayRoute(server.web_app, self._backend, policy)
         extensions = server.extension_manager.extensions
-        conflict = explain_conflict({name for name, package in extensions.items() if package.enabled}, self.route)
-        if conflict:
-            self.log.warning(conflict)
+        advice = explain_route({name for name, package in extensions.items() if package.enabled}, self.route)
+        if advice:
+            self.log.warning(advice)
         # First of all rules: behind those of JupyterLab each request would be compared with a hundred patterns.
         rule = Rule(PathMatches(re.escape(f"{base_url}/{self.route}/") + ".*"), route)
         server.web_app.default_router.rules.insert(0, rule)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kdr_wsgi.predecessor import PREDECESSOR, explain_conflict
+from kdr_wsgi.predecessor import PREDECESSOR, explain_route
 from tests.jupyter import JupyterServer, Kernel, jupyter_server
 from tests.packages import install
 
@@ -92,8 +92,14 @@ def publish_by_pywwt(kernel: Kernel, path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("enabled", "route", "is_conflict"),
-    [({PREDECESSOR}, "wwtkdr", True), ({PREDECESSOR}, "kdr", False), ({"jupyterlab"}, "wwtkdr", False)],
+    ("enabled", "route", "words"),
+    [
+        ({PREDECESSOR}, "wwtkdr", "both relays answer at wwtkdr/"),
+        ({PREDECESSOR}, "kdr", None),
+        ({"jupyterlab"}, "wwtkdr", None),
+        ({"jupyterlab"}, "kdr", "none at wwtkdr/, where the application WorldWide Telescope in JupyterLab looks"),
+    ],
 )
-def test_there_is_a_conflict_over_one_route_alone(enabled: set[str], route: str, is_conflict: bool) -> None:
-    assert (explain_conflict(enabled, route) is not None) is is_conflict
+def test_one_relay_answers_where_pages_look_for_it(enabled: set[str], route: str, words: str | None) -> None:
+    advice = explain_route(enabled, route)
+    assert (advice is None) if words is None else (advice is not None and words in advice)

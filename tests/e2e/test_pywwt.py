@@ -45,7 +45,7 @@ def prepare(home: Path) -> None:
     """Write the one line of configuration by which every kernel's pywwt publishes through this relay."""
     profile = home / ".ipython" / "profile_default"
     (profile / "startup").mkdir(parents=True)
-    (profile / "ipython_kernel_config.py").write_text('c.InteractiveShellApp.extensions = ["hub.pywwt"]\n')
+    (profile / "ipython_kernel_config.py").write_text('c.InteractiveShellApp.extensions.append("hub.pywwt")\n')
     (profile / "startup" / "internet.py").write_text(WITHOUT_INTERNET)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hub.registry import Registry
+from hub.servers import announced
 from hub.version import VERSION
 from kdr_wsgi.cli import main
 from kdr_wsgi.settings import SETTINGS
@@ -229,6 +230,18 @@ def test_another_route_is_served_and_printed(
     assert fetch(server.address, f"/wwtkdr{path.removeprefix('kdr')}a").status == 404
     assert kdr("publish", tree, "--key", "mine")[1] == "/kdr/mine/\n"
     assert f"(process {server.process.pid}): answers\n" in kdr("doctor")[1]
+
+
+def test_serve_prints_its_own_route_beside_a_jupyter_server_with_another(
+    serve: Callable[..., Serving], registry_path: Path, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_text("x")
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / f"jpserver-{os.getpid()}.json").write_text(json.dumps({"pid": os.getpid(), "base_url": "/"}))
+    with announced(registry_path, "jupyter", "/", "kdr"):
+        server = serve("--bind", "127.0.0.1:0", "--publish", tree, lines=2)
+        path = server.lines[1].removeprefix(server.lines[0].removeprefix("listening on "))
+        assert fetch(server.address, path + "a").body == b"x"
 
 
 def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
