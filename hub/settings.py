@@ -15,6 +15,9 @@ from hub.servers import find_servers
 #: The first segment below the base URL; the Kernel Data Relay protocol's own.
 DEFAULT_ROUTE = "wwtkdr"
 
+#: RFC 3986, 3.3.
+SAFE_IN_PATHS = "/:@!$&'()*+,;=~"
+
 #: RFC 3986, 2.3: what needs no quoting anywhere.
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
@@ -78,5 +81,5 @@ def normalise_base_url(base_url: str) -> str:
     """Return `base_url` with one slash at each end, and quoted where that is needed."""
     if "://" in base_url:
         raise InvalidOption("base_url", base_url, "give the path alone, without scheme and host")
-    path = quote(base_url.strip("/"), safe="/%:@!$&'()*+,;=~")
+    path = quote(base_url.strip("/"), safe="%" + SAFE_IN_PATHS)
     return f"/{path}/" if path else "/"

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from hub.settings import SAFE_IN_PATHS
 from kdr_wsgi.errors import MalformedHost
 from kdr_wsgi.proxies import TrustedProxies
 
@@ -64,7 +65,8 @@ def location_finder(proxies: TrustedProxies) -> Callable[[WSGIEnvironment], str]
 
     def find(environ: WSGIEnvironment) -> str:
         host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
-        mount = quote(environ.get("SCRIPT_NAME", "").encode("latin-1"))
+        # As the hub spells a base URL: WorldWide Telescope compares URLs letter by letter.
+        mount = quote(environ.get("SCRIPT_NAME", "").encode("latin-1"), safe=SAFE_IN_PATHS)
         location = Location(_own_scheme(environ), host, mount)
         if environ.get("REMOTE_ADDR", "") in proxies:
             location = location.seen_through(
