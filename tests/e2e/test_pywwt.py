@@ -367,8 +367,11 @@ def test_the_application_in_jupyterlab_shows_a_tiled_layer(lab: JupyterServer, p
     failed = failures_of(page)
     page.set_viewport_size({"width": 1400, "height": 800})
     page.goto(f"{lab.origin}{lab.base_url}lab/tree/pywwt.ipynb?token={TOKEN}&reset")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', timeout=60_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     page.evaluate(OPEN_BESIDE)
+    # Without a kernel, JupyterLab would ask for one.
+    kernel = "window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel"
+    page.wait_for_function(f"{kernel}?.status == 'idle'", timeout=60_000)
     with page.expect_response(lambda response: response.url.endswith("/0/0/0_0.fits"), timeout=60_000) as tile:
         page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
     made = lab.folder / "home" / "m101_swiftx_tiled"
