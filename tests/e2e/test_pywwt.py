@@ -203,6 +203,32 @@ def test_keys_are_the_same_after_a_restart(jupyter: JupyterServer, pyramid: Path
         assert publish(kernel, pyramid) == url
 
 
+def test_what_pages_for_the_kernel_data_relay_lean_on(jupyter: JupyterServer, kernel: Kernel, tree: Path) -> None:
+    probe = jupyter.fetch("/user/ada/wwtkdr/_probe")
+    assert (probe.status, json.loads(probe.body)["status"]) == (200, "ok")
+    assert probe["Content-Type"] == "application/json"
+    (tree / "sub").mkdir()
+    (tree / "sub" / "index.html").write_text("hello")
+    url = publish(kernel, tree)
+    assert jupyter.fetch(url + "sub/").body == b"hello"
+    assert jupyter.fetch(url + "sub")["Location"] == "./sub/"
+    for target in (url + "missing", "/user/ada/wwtkdr/no-such-key/a", url + "sub"):
+        assert jupyter.fetch(target, BY_THE_PAGE)["Access-Control-Allow-Origin"] == "*"
+    assert jupyter.fetch_plain(url + "sub/")["Access-Control-Allow-Origin"] == "*", "without a login"
+
+
+def test_the_last_of_two_kernels_that_claim_a_key_wins(jupyter: JupyterServer, kernel: Kernel, tree: Path) -> None:
+    claim = "from pywwt.jupyter_relay import get_relay_hub; print(get_relay_hub().serve_tree({path!r}, key='shared'))"
+    for name in ("first", "second"):
+        (tree / name).mkdir()
+        (tree / name / "a").write_text(name)
+    with jupyter.kernel() as other:
+        for claimant, name in ((kernel, "first"), (other, "second"), (kernel, "first")):
+            url = claimant.run(claim.format(path=str(tree / name))).strip()
+            assert url == "/user/ada/wwtkdr/pywwt_shared/"
+            assert jupyter.fetch(url + "a").body == name.encode()
+
+
 def test_pywwts_own_hub_comes_back(kernel: Kernel) -> None:
     code = """
 import hub, pywwt.jupyter_relay as relay
