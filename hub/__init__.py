@@ -3,32 +3,40 @@
 from hub import pywwt as pywwt
 from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
 from hub.errors import (
+    EndlessTree,
     HubError,
     InvalidKey,
     InvalidOption,
+    ManifestError,
     MissingPath,
     NotAFile,
     NotATree,
     RegistryError,
     RegistryTooNew,
+    SnapshotError,
     UnfitPywwt,
+    UnhashableEntry,
     UnservedWarning,
     UnusablePath,
 )
 from hub.version import VERSION as __version__
 
 __all__ = [
+    "EndlessTree",
     "HubError",
     "InvalidKey",
     "InvalidOption",
     "JupyterRelayHub",
+    "ManifestError",
     "MissingPath",
     "NotAFile",
     "NotATree",
     "PublishedURL",
     "RegistryError",
     "RegistryTooNew",
+    "SnapshotError",
     "UnfitPywwt",
+    "UnhashableEntry",
     "UnservedWarning",
     "UnusablePath",
     "__version__",

@@ -8,11 +8,12 @@ import threading
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
-from hub.errors import MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
-from hub.keys import check_key, path_key
+from hub.errors import InvalidOption, MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
+from hub.keys import check_chosen_key, path_key
 from hub.registration import (
     Kind,
     Registration,
@@ -27,6 +28,9 @@ from hub.secret import read_secret
 from hub.servers import find_servers
 from hub.settings import check_route, find_base_url, find_registry_path, find_route, is_kernel, is_registry_named
 from hub.version import VERSION
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
 
@@ -141,6 +145,9 @@ class JupyterRelayHub:
         extension: str = "",
         key: str | None = None,
         *,
+        content: bool = False,
+        snapshot: str | os.PathLike[str] | None = None,
+        executor: Executor | None = None,
         visibility: str = "private",
         trusted: bool = False,
         ttl: float | None = None,
@@ -157,6 +164,17 @@ class JupyterRelayHub:
         key : str, optional
             The key in the URL, behind `key_prefix`; a claim takes it over.
             Default: a hash of the path, the same in every kernel of the user.
+        content : bool
+            Use a content key: the hash of what is published. What such a URL
+            names never changes, and browsers never ask for it again; once the
+            file has changed, the URL answers 410. Nothing is read a second
+            time that has not changed since.
+        snapshot : path, optional
+            With `content`: a folder that keeps a copy, so that the URL goes on
+            working when the original changes. Equal files are kept once.
+        executor : concurrent.futures.Executor, optional
+            With `content`: what hashes, on this machine or others that see the
+            same files. Default: processes on this one.
         visibility : {"private", "users", "public"}
             Who may read: the owner, whoever is logged in, or whoever can
             reach the server.
@@ -175,7 +193,7 @@ class JupyterRelayHub:
 
         Raises
         ------
-        MissingPath, NotAFile, InvalidKey, InvalidOption
+        MissingPath, NotAFile, InvalidKey, InvalidOption, UnhashableEntry, SnapshotError
         """
         ending = check_extension(extension)
         root, status = _resolve(path)
@@ -183,14 +201,23 @@ class JupyterRelayHub:
             raise NotAFile(os.fsdecode(path), is_directory=stat.S_ISDIR(status.st_mode))
         place = _locate(path)
         name = os.path.basename(place) + ending
-        key = self._path_key(place, ending) if key is None else self._given_key(key)
-        return self._publish("file", key, root, name, visibility, trusted, ttl, headers)
+        registration = _describe("file", root, name, visibility, trusted, headers)
+        ttl = check_ttl(ttl)
+        if _check_content(content, key, snapshot, executor):
+            registration = self._give_content_key(registration, snapshot, executor)
+        else:
+            key = self._path_key(place, ending) if key is None else self._given_key(key)
+            registration = replace(registration, key=key)
+        return self._publish(registration, ttl)
 
     def serve_tree(
         self,
         path: AnyPath,
         key: str | None = None,
         *,
+        content: bool = False,
+        snapshot: str | os.PathLike[str] | None = None,
+        executor: Executor | None = None,
         visibility: str = "private",
         trusted: bool = False,
         ttl: float | None = None,
@@ -208,47 +235,40 @@ class JupyterRelayHub:
 
         Raises
         ------
-        MissingPath, NotATree, InvalidKey, InvalidOption
+        MissingPath, NotATree, InvalidKey, InvalidOption, UnhashableEntry, EndlessTree, SnapshotError
         """
         root, status = _resolve(path)
         if not stat.S_ISDIR(status.st_mode):
             raise NotATree(os.fsdecode(path))
-        key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
-        return self._publish("tree", key, root, b"", visibility, trusted, ttl, headers)
-
-    def _publish(
-        self,
-        kind: Kind,
-        key: str,
-        root: bytes,
-        name: bytes,
-        visibility: str,
-        trusted: bool,
-        ttl: float | None,
-        headers: Mapping[str, str] | None,
-    ) -> PublishedURL:
+        registration = _describe("tree", root, b"", visibility, trusted, headers)
         ttl = check_ttl(ttl)
+        if _check_content(content, key, snapshot, executor):
+            registration = self._give_content_key(registration, snapshot, executor)
+        else:
+            key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
+            registration = replace(registration, key=key)
+        return self._publish(registration, ttl)
+
+    def _publish(self, registration: Registration, ttl: float | None) -> PublishedURL:
         now = time.time()
-        registration = Registration(
-            key=key,
-            kind=kind,
-            root=root,
-            name=name,
-            visibility=check_visibility(visibility),
-            trusted=check_trusted(trusted),
-            headers=check_headers(headers, trusted=trusted),
-            expires_at=None if ttl is None else now + ttl,
-            claimed_at=now,
-        )
-        self.registry.claim(registration)
+        self.registry.claim(replace(registration, claimed_at=now, expires_at=None if ttl is None else now + ttl))
         if self._may_be_unserved and not find_servers(self.registry.path):
             warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
         url = f"{self.base_url}{self.route}/{registration.target}"
         return PublishedURL(url, registration.key, self.registry)
 
+    def _give_content_key(
+        self, registration: Registration, snapshot: str | os.PathLike[str] | None, executor: Executor | None
+    ) -> Registration:
+        # Here, since most kernels hash nothing, and what it takes would slow `import hub` down.
+        from hub.content.publishing import give_content_key
+
+        folder = None if snapshot is None else Path(os.path.realpath(os.path.expanduser(snapshot)))
+        return give_content_key(registration, self.registry, executor, folder)
+
     def _given_key(self, key: str) -> str:
         # The prefix would hide that there is nothing behind it.
-        return check_key(self.key_prefix + key if key and isinstance(key, str) else key)
+        return check_chosen_key(self.key_prefix + key if key and isinstance(key, str) else key)
 
     def _path_key(self, place: bytes, extension: bytes) -> str:
         # First, so that no secret is left beside what is no registry.
@@ -278,6 +298,33 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_relay_hub_lock.acquire, after_in_parent=_relay_hub_lock.release, after_in_child=_relay_hub_lock.release
     )
+
+
+def _describe(
+    kind: Kind, root: bytes, name: bytes, visibility: str, trusted: bool, headers: Mapping[str, str] | None
+) -> Registration:
+    """Return a registration that has no key yet, its options checked."""
+    return Registration(
+        key="",
+        kind=kind,
+        root=root,
+        name=name,
+        visibility=check_visibility(visibility),
+        trusted=check_trusted(trusted),
+        headers=check_headers(headers, trusted=trusted),
+    )
+
+
+def _check_content(content: bool, key: str | None, snapshot: object, executor: object) -> bool:
+    """Return whether a content key is asked for; raise InvalidOption where the options contradict each other."""
+    if not isinstance(content, bool):
+        raise InvalidOption("content", content, "give True or False")
+    if content and key is not None:
+        raise InvalidOption("key", key, "a content key is the hash of what is published; leave one of the two out")
+    for option, value in (("snapshot", snapshot), ("executor", executor)):
+        if value is not None and not content:
+            raise InvalidOption(option, value, "it needs content=True")
+    return content
 
 
 def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:

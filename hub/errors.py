@@ -86,6 +86,45 @@ class RegistryTooNew(RegistryError):
         )
 
 
+class UnhashableEntry(HubError, OSError):
+    """A file or folder cannot be read to its end, so that what it would be named by is not known."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"no content key can be made, since {path!r} cannot be hashed: {reason}")
+
+
+class EndlessTree(HubError, ValueError):
+    """Links to folders lead to more files than can be walked."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        super().__init__(
+            f"no content key can be made of {path!r}: links to folders in it lead to more than {limit:,} files; "
+            "remove links that lead to the same folders again and again"
+        )
+
+
+class ManifestError(HubError):
+    """A manifest, what a content key's files hash to, cannot be read or written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"the manifest {path!r} cannot be used: {reason}")
+
+
+class SnapshotError(HubError):
+    """A folder of snapshots cannot be read or written."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"the folder of snapshots {path!r} cannot be used: {reason}")
+
+
 class UnfitPywwt(HubError, ImportError):
     """The pywwt of this environment cannot be made to publish through this package.
 

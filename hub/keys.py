@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from blake3 import blake3
 
 from hub.errors import InvalidKey
 
 #: A quoted byte takes three characters of a URL, and servers take URLs of about 4,000 characters.
 MAX_KEY_BYTES = 512
+
+#: What is of this form names its content, and nobody else may take it.
+_HASH = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{16})?")
 
 
 def check_key(key: str) -> str:
@@ -53,3 +58,26 @@ def path_key(path: bytes, extension: bytes, secret: bytes) -> str:
     """
     named = path + b"\0" + extension if extension else path
     return blake3(named, key=secret).hexdigest()
+
+
+def content_key(content: str, variant: str) -> str:
+    """Return the key of what hashes to `content`.
+
+    What is served with trust, or with headers of its own, has a key of its
+    own, with its `variant`: caches never ask again for what they have, and
+    would keep answers without either.
+    """
+    return f"{content}-{variant}" if variant else content
+
+
+def check_chosen_key(key: str) -> str:
+    """Return `key`, which somebody chose, if it can name a registration.
+
+    Raises
+    ------
+    InvalidKey
+        As from `check_key`; or the key is a hash, which names one content for ever.
+    """
+    if _HASH.fullmatch(check_key(key)):
+        raise InvalidKey(key, "it has the form of a hash, which names its content; choose another word")
+    return key

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from blake3 import blake3
+
 from hub.errors import InvalidOption
 
 Kind = Literal["file", "tree"]
@@ -58,6 +60,14 @@ class Registration:
         Seconds since the epoch; None: never.
     claimed_at : float or None
         Seconds since the epoch; None: an older version did not write it down.
+    content : str
+        With a content key: what file or tree hash to, in hexadecimal; else empty.
+    signature : bytes
+        With a file's content key: what a stat said of the file that was hashed.
+    is_kept : bool
+        With a content key: `root` is a folder of snapshots, which has each file under its hash.
+    other_names : frozenset of bytes
+        With a file's content key: under what names equal files were published before.
     """
 
     key: str
@@ -69,11 +79,22 @@ class Registration:
     headers: tuple[tuple[str, str], ...] = ()
     expires_at: float | None = None
     claimed_at: float | None = None
+    content: str = ""
+    signature: bytes = b""
+    is_kept: bool = False
+    other_names: frozenset[bytes] = frozenset()
 
     @property
     def target(self) -> str:
         """What follows the route in a URL; the name of a file may hold any byte."""
         return f"{quote(self.key, safe='')}/{quote(self.name, safe='')}"
+
+    @property
+    def variant(self) -> str:
+        """What tells its answers from plain ones of the same bytes: empty, or a hash of trust and headers."""
+        if not self.headers and not self.trusted:
+            return ""
+        return blake3(repr((self.trusted, self.headers)).encode()).hexdigest(8)
 
     def is_expired(self) -> bool:
         """Whether the registration has ended by now."""

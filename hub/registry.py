@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -39,10 +40,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     ("ALTER TABLE registration ADD COLUMN claimed_at REAL",),
+    (
+        "ALTER TABLE registration ADD COLUMN content TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE registration ADD COLUMN signature BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE registration ADD COLUMN is_kept INTEGER NOT NULL DEFAULT 0",
+        "CREATE TABLE hashed (path BLOB NOT NULL PRIMARY KEY, signature BLOB NOT NULL, content TEXT NOT NULL)",
+        "CREATE TABLE name (key TEXT NOT NULL, name BLOB NOT NULL, PRIMARY KEY (key, name)) WITHOUT ROWID",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
-_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at"
+_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept"
 
 
 class Registry:
@@ -76,6 +84,8 @@ class Registry:
     def claim(self, registration: Registration) -> None:
         """Store `registration`; it takes over a key that exists.
 
+        Names under which equal files were published before stay with a file's content key.
+
         Raises
         ------
         RegistryError
@@ -91,23 +101,53 @@ class Registry:
             json.dumps(registration.headers),
             registration.expires_at,
             registration.claimed_at,
+            registration.content,
+            registration.signature,
+            registration.is_kept,
         )
         with self._atomic() as connection:
-            connection.execute(
-                f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values
-            )
+            places = ", ".join("?" * len(values))
+            connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
+            if registration.content and registration.kind == "file":
+                connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
 
     def revoke(self, key: str) -> bool:
         """Remove the registration of `key`; False if there was none."""
         with self._atomic() as connection:
+            connection.execute("DELETE FROM name WHERE key = ?", (key,))
             return connection.execute("DELETE FROM registration WHERE key = ?", (key,)).rowcount > 0
 
     def remove_expired(self, now: float) -> list[Registration]:
         """Remove the registrations that ended before `now` (seconds since the epoch) and return them."""
         with self._atomic() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE expires_at <= ?", (now,)).fetchall()
+            connection.execute(
+                "DELETE FROM name WHERE key IN (SELECT key FROM registration WHERE expires_at <= ?)", (now,)
+            )
             connection.execute("DELETE FROM registration WHERE expires_at <= ?", (now,))
         return [_from_row(row) for row in rows]
+
+    def remember_hash(self, path: bytes, signature: bytes, content: str) -> None:
+        """Keep what the file at `path` hashed to when a stat said `signature` of it."""
+        with self._atomic() as connection:
+            connection.execute("INSERT OR REPLACE INTO hashed VALUES (?, ?, ?)", (path, signature, content))
+
+    def recall_hash(self, path: bytes, signature: bytes) -> str | None:
+        """Return what the file at `path` hashed to, if a stat said the same of it then."""
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT content FROM hashed WHERE path = ? AND signature = ?", (path, signature)
+            ).fetchone()
+        return row[0] if row else None
+
+    def forget_hashes(self, is_missing: Callable[[bytes], bool]) -> None:
+        """Forget what files hashed to that are not there any more."""
+        with self._reading() as connection:
+            paths = connection.execute("SELECT path FROM hashed").fetchall()
+        gone = [(path,) for (path,) in paths if is_missing(path)]
+        if gone:
+            with self._atomic() as connection:
+                connection.executemany("DELETE FROM hashed WHERE path = ?", gone)
 
     def find(self, key: str) -> Registration | None:
         """Return the registration of `key`, expired or not."""
@@ -373,11 +413,17 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
 
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
-    return _from_row(row) if row else None
+    if row is None:
+        return None
+    registration = _from_row(row)
+    if not registration.content or registration.kind == "tree":
+        return registration
+    names = frozenset(name for (name,) in connection.execute("SELECT name FROM name WHERE key = ?", (key,)))
+    return replace(registration, other_names=names - {registration.name})
 
 
 def _from_row(row: tuple[Any, ...]) -> Registration:
-    key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at = row
+    (key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept) = row
     return Registration(
         key=key,
         kind=kind,
@@ -388,4 +434,7 @@ def _from_row(row: tuple[Any, ...]) -> Registration:
         headers=tuple((header, value) for header, value in json.loads(headers)),
         expires_at=expires_at,
         claimed_at=claimed_at,
+        content=content,
+        signature=signature,
+        is_kept=bool(is_kept),
     )

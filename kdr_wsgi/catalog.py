@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from blake3 import blake3
-
 from hub.registration import Registration, Visibility
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.errors import UnknownKey
@@ -35,9 +33,7 @@ class Publication:
         always = ALWAYS + SAME_ORIGIN if has_login and registration.visibility != "public" else ALWAYS
         defaults = tuple(pair for pair in always if pair[0].lower() not in chosen)
         # Who has kept an answer with other headers must not be told that nothing has changed.
-        is_plain = not own and not registration.trusted
-        variant = "" if is_plain else blake3(repr((registration.trusted, own)).encode()).hexdigest(8)
-        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")), variant)
+        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")), registration.variant)
 
     def tag(self, etag: str) -> str:
         """Return the entity tag of a file as this registration serves it, in its quotes."""

@@ -7,10 +7,7 @@ import secrets
 import time
 from typing import NamedTuple
 
-#: How long a file system may go on stamping changes with one and the same time. Linux does for a clock tick,
-#: 10 ms at the most (CONFIG_HZ=100), here doubled; file systems with whole seconds do for up to two (FAT).
-TICK_NS = 20_000_000
-COARSE_TICK_NS = 2_000_000_000
+from hub.content.signatures import TICK_NS, is_coarse, is_settled
 
 
 class FileVersion(NamedTuple):
@@ -60,7 +57,7 @@ class FileVersion(NamedTuple):
 def read_version(descriptor: int) -> FileVersion:
     """Return the version of an open file, after waiting for the end of the clock tick in which it was changed."""
     version = _version_of(os.fstat(descriptor))
-    if not version.is_settled and not _is_coarse(version.changed_ns):
+    if not version.is_settled and not is_coarse(version.changed_ns):
         time.sleep(TICK_NS / 1e9)
         version = _version_of(os.fstat(descriptor))
     return version
@@ -68,11 +65,6 @@ def read_version(descriptor: int) -> FileVersion:
 
 def _version_of(status: os.stat_result) -> FileVersion:
     changed_ns = status.st_ctime_ns
-    tick_ns = COARSE_TICK_NS if _is_coarse(changed_ns) else TICK_NS
-    # A time in the far future comes from another clock, of which nothing is known.
-    is_settled = abs(time.time_ns() - changed_ns) > tick_ns
-    return FileVersion(status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, changed_ns, is_settled)
-
-
-def _is_coarse(time_ns: int) -> bool:
-    return time_ns % 1_000_000_000 == 0
+    return FileVersion(
+        status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, changed_ns, is_settled(changed_ns)
+    )

@@ -1,0 +1,1 @@
+"""Content keys: what files and trees hash to, and where that is remembered."""

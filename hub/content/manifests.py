@@ -1,0 +1,364 @@
+"""Manifests: what each entry of a tree hashes to, and what a stat said of it, in files that are mapped into memory.
+
+For each tree there are two files (all numbers are 64 bits, little-endian):
+
+- the *manifest*, which equal trees share: the entries in ascending order, each
+  followed by a NUL; where each of them begins; their sizes; their hashes;
+- the *index* of one root: the records of a walk (`hub.content.walking`).
+
+Both end with how many entries there are, the tree's hash, and a word that says
+what the file is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import struct
+import sys
+import tempfile
+from array import array
+from binascii import hexlify
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from hub.content.hashing import HASH_BYTES
+from hub.content.signatures import SIGNATURE_BYTES, size_of
+from hub.content.walking import Record, signature_of
+from hub.errors import ManifestError
+from hub.filesystems import make_private_directories
+
+#: Keeps the hash of a tree from being that of a file that holds the same list.
+TREE_CONTEXT = "kernel data relay 2026-11-25 tree"
+
+_MANIFEST_WORD = b"kdr-tree"
+_INDEX_WORD = b"kdr-stat"
+_END = struct.Struct("<Q32s8s")
+_NUMBER = struct.Struct("<Q")
+_ENTRIES_PER_COPY = 4096
+
+
+class Columns(NamedTuple):
+    """Some entries that follow each other, each column in one piece.
+
+    Attributes
+    ----------
+    names : bytes
+        The entries, each followed by a NUL.
+    records : bytes
+        As an index has them.
+    sizes, hashes : bytes
+        As a manifest has them.
+    """
+
+    names: bytes
+    records: bytes
+    sizes: bytes
+    hashes: bytes
+
+    @classmethod
+    def of(cls, records: Sequence[Record], hashes: Sequence[bytes]) -> Columns:
+        """Return the columns of what was walked and hashed."""
+        names = b"".join([record[:-SIGNATURE_BYTES] for record in records])
+        sizes = b"".join([_NUMBER.pack(size_of(signature_of(record))) for record in records])
+        return cls(names, b"".join(records), sizes, b"".join(hashes))
+
+
+class _Mapped:
+    """A file that is mapped into memory, and its end understood."""
+
+    def __init__(self, path: Path, word: bytes) -> None:
+        self.path = path
+        try:
+            with open(path, "rb") as file:
+                self.bytes = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except OSError as error:
+            raise ManifestError(str(path), error.strerror or str(error)) from error
+        except ValueError:  # From mmap: it is empty.
+            raise self.damage() from None
+        if len(self.bytes) < _END.size:
+            raise self.damage()
+        self.count: int
+        self.digest: bytes
+        self.count, self.digest, found = _END.unpack_from(self.bytes, len(self.bytes) - _END.size)
+        if found != word:
+            raise self.damage()
+
+    def damage(self) -> ManifestError:
+        """Return the error that says that the file is not whole."""
+        return ManifestError(str(self.path), "it is damaged; remove it and publish again")
+
+
+class Manifest:
+    """The entries of a tree, in ascending order; what equal trees share.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    ManifestError
+    """
+
+    def __init__(self, path: Path) -> None:
+        mapped = _Mapped(path, _MANIFEST_WORD)
+        self._bytes = mapped.bytes
+        self._count: int = mapped.count
+        self.digest: bytes = mapped.digest
+        self._hashes = len(self._bytes) - _END.size - self._count * HASH_BYTES
+        self._sizes = self._hashes - self._count * _NUMBER.size
+        self._starts = self._sizes - self._count * _NUMBER.size
+        if self._starts < 0:
+            raise mapped.damage()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, position: int) -> bytes:
+        """Return the entry at `position`."""
+        return self._bytes[self.start(position) : self.start(position + 1) - 1]
+
+    def start(self, position: int) -> int:
+        """Return where the names of the entries from `position` on begin."""
+        if position == self._count:
+            return self._starts  # The names end where that column begins.
+        return self._number(self._starts, position)
+
+    def size_bytes(self, position: int) -> int:
+        """Return the size of the file at `position`."""
+        return self._number(self._sizes, position)
+
+    def hash(self, position: int) -> bytes:
+        """Return the BLAKE3 hash of the file at `position`."""
+        start = self._hashes + position * HASH_BYTES
+        return self._bytes[start : start + HASH_BYTES]
+
+    def find(self, entry: bytes) -> int | None:
+        """Return the position of `entry`; None if the tree has none such."""
+        position = self.position_of(entry)
+        return position if position < self._count and self[position] == entry else None
+
+    def has_folder(self, entry: bytes) -> bool:
+        """Whether there are entries below `entry`, which ends with a slash or is empty."""
+        position = self.position_of(entry)
+        return position < self._count and self[position].startswith(entry)
+
+    def position_of(self, entry: bytes) -> int:
+        """Return the position of the first entry that is not before `entry`."""
+        return bisect_left(self, entry)
+
+    def _number(self, column: int, position: int) -> int:
+        number: int = _NUMBER.unpack_from(self._bytes, column + position * _NUMBER.size)[0]
+        return number
+
+    def columns(self, start: int, stop: int) -> tuple[bytes, bytes, bytes]:
+        """Return names, sizes and hashes of the entries from `start` to `stop`."""
+        return (
+            self._bytes[self.start(start) : self.start(stop)],
+            self._bytes[self._sizes + start * _NUMBER.size : self._sizes + stop * _NUMBER.size],
+            self._bytes[self._hashes + start * HASH_BYTES : self._hashes + stop * HASH_BYTES],
+        )
+
+
+class Tree:
+    """A manifest, and what a stat said of its files below one root.
+
+    Parameters
+    ----------
+    manifest, index : Path
+
+    Raises
+    ------
+    ManifestError
+    """
+
+    def __init__(self, manifest: Path, index: Path) -> None:
+        self.manifest = Manifest(manifest)
+        mapped = _Mapped(index, _INDEX_WORD)
+        self._bytes = mapped.bytes
+        count = len(self.manifest)
+        length = self.manifest.start(count) + count * SIGNATURE_BYTES + _END.size
+        if (mapped.count, mapped.digest, len(mapped.bytes)) != (count, self.manifest.digest, length):
+            raise mapped.damage()
+
+    def signature(self, position: int) -> bytes:
+        """Return the signature of the file at `position`."""
+        stop = self._start(position + 1)
+        return self._bytes[stop - SIGNATURE_BYTES : stop]
+
+    def record(self, position: int) -> Record:
+        """Return the record of the file at `position`."""
+        return self.records(position, position + 1)
+
+    def records(self, start: int, stop: int) -> bytes:
+        """Return the records from `start` to `stop`, one after the other."""
+        return self._bytes[self._start(start) : self._start(stop)]
+
+    def has_records(self, start: int, records: bytes) -> bool:
+        """Whether `records` are those that begin at `start`."""
+        first = self._start(start)
+        return self._bytes[first : first + len(records)] == records
+
+    def pieces(self, start: int, stop: int) -> Iterator[Columns]:
+        """Yield all that is known of the entries from `start` to `stop`."""
+        for first in range(start, stop, _ENTRIES_PER_COPY):
+            last = min(first + _ENTRIES_PER_COPY, stop)
+            names, sizes, hashes = self.manifest.columns(first, last)
+            yield Columns(names, self.records(first, last), sizes, hashes)
+
+    def _start(self, position: int) -> int:
+        # Beside the names there is a signature for each entry before.
+        return self.manifest.start(position) + position * SIGNATURE_BYTES
+
+
+class ManifestStore:
+    """The folder beside a registry that holds manifests, and what is known of each root.
+
+    Parameters
+    ----------
+    registry : Path
+    """
+
+    def __init__(self, registry: Path) -> None:
+        self.folder = registry.with_name(registry.name + ".manifests")
+
+    def open(self, content: str, root: bytes) -> Tree:
+        """Return the tree that hashes to `content`, with its signatures below `root`.
+
+        Raises
+        ------
+        ManifestError
+        """
+        return Tree(self.manifest_path(content), self.index_path(content, root))
+
+    def find_latest(self, root: bytes) -> Tree | None:
+        """Return what `root` was when it was last hashed; None if that is not known."""
+        ages = {}
+        for path in self.root_folder(root).glob("*.index"):
+            with suppress(FileNotFoundError):  # Somebody cleans up.
+                ages[path] = path.stat().st_mtime_ns
+        for path in sorted(ages, key=lambda path: ages[path], reverse=True):
+            with suppress(ManifestError):  # All is hashed again then.
+                return Tree(self.manifest_path(path.stem), path)
+        return None
+
+    def confirm(self, tree: Tree, root: bytes) -> str:
+        """Return what the tree of `root` hashes to, after noting that it was so today."""
+        content = tree.manifest.digest.hex()
+        for path in (self.manifest_path(content), self.index_path(content, root)):
+            os.utime(path)
+        return content
+
+    def root_folder(self, root: bytes) -> Path:
+        """Return the folder of what is known of `root`."""
+        return self.folder / blake3(root).hexdigest(16)
+
+    def index_path(self, content: str, root: bytes) -> Path:
+        """Return where the index of `root` is, as it was when it hashed to `content`."""
+        return self.root_folder(root) / f"{content}.index"
+
+    def manifest_path(self, content: str) -> Path:
+        """Return where the manifest of the tree is that hashes to `content`."""
+        return self.folder / f"{content}.manifest"
+
+
+class TreeWriter:
+    """Writes the manifest and the index of a tree, which appear whole or not at all; a context manager.
+
+    Parameters
+    ----------
+    store : ManifestStore
+    root : bytes
+    """
+
+    def __init__(self, store: ManifestStore, root: bytes) -> None:
+        self._store = store
+        self._root = root
+        self._starts = array("Q")
+        self._names_bytes = 0
+        self._hasher = blake3(derive_key_context=TREE_CONTEXT)
+        self._files = ExitStack()
+        folder = store.root_folder(root)
+        make_private_directories(folder / "file")
+        self._manifest, self._index, self._sizes, self._hashes = (
+            self._files.enter_context(_Draft(folder)) for _ in range(4)
+        )
+
+    def __enter__(self) -> TreeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.close()
+
+    def add(self, columns: Columns) -> None:
+        """Add entries, which follow those that were added before."""
+        entries = columns.names.split(b"\0")[:-1]
+        sizes = struct.unpack(f"<{len(entries)}Q", columns.sizes)
+        digits = hexlify(columns.hashes)
+        self._hasher.update(
+            b"".join(
+                [
+                    b"%b\0%d\0%b\n" % (entry, size, digits[first : first + 2 * HASH_BYTES])
+                    for entry, size, first in zip(entries, sizes, range(0, len(digits), 2 * HASH_BYTES), strict=True)
+                ]
+            )
+        )
+        ends = list(accumulate((len(entry) + 1 for entry in entries), initial=self._names_bytes))
+        self._names_bytes = ends.pop()
+        self._starts.extend(ends)
+        self._manifest.file.write(columns.names)
+        self._index.file.write(columns.records)
+        self._sizes.file.write(columns.sizes)
+        self._hashes.file.write(columns.hashes)
+
+    def finish(self) -> str:
+        """Let the files appear, and return what the tree hashes to, in hexadecimal."""
+        digest = self._hasher.digest()
+        if sys.byteorder == "big":
+            self._starts.byteswap()
+        self._starts.tofile(self._manifest.file)
+        for column in (self._sizes, self._hashes):
+            column.file.seek(0)
+            shutil.copyfileobj(column.file, self._manifest.file)
+        content = digest.hex()
+        for draft, word, path in (
+            (self._manifest, _MANIFEST_WORD, self._store.manifest_path(content)),
+            (self._index, _INDEX_WORD, self._store.index_path(content, self._root)),
+        ):
+            draft.file.write(_END.pack(len(self._starts), digest, word))
+            draft.publish(path)
+        return content
+
+
+class _Draft:
+    """A file that is given its name when it is whole, and removed otherwise."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False)  # noqa: SIM115  # closed by __exit__
+
+    def __enter__(self) -> _Draft:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.file.name)
+        with suppress(OSError):  # A full disk has been told of before.
+            self.file.close()
+
+    def publish(self, path: Path) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        os.replace(self.file.name, path)

@@ -1,0 +1,288 @@
+"""From a folder to what it hashes to, reading only what is not known yet."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from itertools import chain, compress
+from typing import NamedTuple
+
+from hub.content.hashing import CHANGING, HASH_BYTES, LARGE_FILE_BYTES, Outcome, hash_batch
+from hub.content.journals import Journal
+from hub.content.manifests import Columns, ManifestStore, Tree, TreeWriter
+from hub.content.progress import Progress
+from hub.content.signatures import SIGNATURE_BYTES, size_of
+from hub.content.walking import Record, entry_of, signature_of, walk
+from hub.content.workers import HashingProcesses
+from hub.errors import HubError, ManifestError, UnhashableEntry
+
+#: What an executor gets at a time.
+_BATCH_FILES = 1024
+_BATCH_BYTES = 32 << 20
+
+#: How many pieces are hashed, or wait for a large file in the first of them.
+_PIECES_AHEAD = 64
+
+#: Files that were removed, or replaced by something that is no file, since they were walked; the tree has them not.
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+class Known(NamedTuple):
+    """Entries of the tree as it was, from `start` to `stop`, which are as they were."""
+
+    start: int
+    stop: int
+
+
+class Walked(NamedTuple):
+    """Entries that were walked, with the hashes of those that are as they were."""
+
+    records: list[Record]
+    hashes: list[bytes | None]
+
+
+class Hashed(NamedTuple):
+    """Entries with their hashes, and whether these were made now."""
+
+    records: list[Record]
+    hashes: list[bytes]
+    is_new: list[bool]
+
+
+def hash_tree(root: bytes, store: ManifestStore, executor: Executor | None = None) -> str:
+    """Return what a tree hashes to; its manifest and index are in `store` then.
+
+    Of a tree that was hashed before, only what has changed is read. What an
+    interrupted call has hashed is not read again.
+
+    Parameters
+    ----------
+    root : bytes
+        A folder's absolute path, free of links.
+    store : ManifestStore
+    executor : concurrent.futures.Executor, optional
+        Runs `hub.content.hashing.hash_batch`, also on other machines that see
+        the folder at the same path. Default: processes on this one.
+
+    Returns
+    -------
+    str
+        The BLAKE3 hash that docs/content.md defines, in hexadecimal.
+
+    Raises
+    ------
+    UnhashableEntry, EndlessTree, ManifestError
+    """
+    with explained(store), ExitStack() as stack:
+        progress = stack.enter_context(Progress("hashing"))
+        journal = Journal(store.root_folder(root))
+        latest = store.find_latest(root)
+        compared = _compare(walk(root), latest, journal, progress)
+        hashed = stack.enter_context(closing(_hash(root, compared, executor, progress)))
+        content = _write(root, store, latest, journal, hashed)
+        journal.discard()
+    return content
+
+
+@contextmanager
+def explained(store: ManifestStore) -> Iterator[None]:
+    """Tell of the manifests where the system refuses to read or write them."""
+    try:
+        yield
+    except HubError:
+        raise
+    except OSError as error:
+        path = os.fsdecode(error.filename or store.folder)
+        raise ManifestError(path, error.strerror or str(error)) from error
+
+
+def _compare(
+    runs: Iterator[list[Record]], latest: Tree | None, journal: Journal, progress: Progress
+) -> Iterator[Known | Walked]:
+    """Tell of each run what is known of it."""
+    earlier = [_Cursor(known) for known in journal.earlier()]
+    position, count = 0, 0 if latest is None else len(latest.manifest)
+    for run in runs:
+        progress.pass_files(len(run))
+        if latest is not None and latest.has_records(position, b"".join(run)):
+            yield Known(position, position + len(run))
+            position += len(run)
+            continue
+        hashes: list[bytes | None] = []
+        for record in run:
+            found = None
+            if latest is not None:
+                while position < count and latest.record(position) < record:
+                    position += 1
+                if position < count and latest.record(position) == record:
+                    found = latest.manifest.hash(position)
+                    position += 1
+            for cursor in earlier:
+                found = found or cursor.find(record)
+            hashes.append(found)
+        yield Walked(run, hashes)
+
+
+class _Cursor:
+    """Looks records up that come in ascending order, as do those among which it looks."""
+
+    def __init__(self, known: Iterator[tuple[Record, bytes]]) -> None:
+        self._known = known
+        self._record, self._hash = next(known, (b"", b""))
+
+    def find(self, record: Record) -> bytes | None:
+        """Return the hash of exactly this record."""
+        while self._record and self._record < record:
+            self._record, self._hash = next(self._known, (b"", b""))
+        return self._hash if self._record == record else None
+
+
+class _Batch(NamedTuple):
+    """Positions in a run, of files that are being hashed."""
+
+    positions: list[int]
+    future: Future[list[Outcome]]
+
+
+class _Underway(NamedTuple):
+    walked: Walked
+    batches: list[_Batch]
+
+    def is_done(self) -> bool:
+        return all(batch.future.done() for batch in self.batches)
+
+
+def _hash(
+    root: bytes, pieces: Iterator[Known | Walked], executor: Executor | None, progress: Progress
+) -> Generator[Known | Hashed, None, None]:
+    """Let the executor hash what is not known, some pieces ahead of what is yielded."""
+    waiting: deque[Known | _Underway] = deque()
+    with HashingProcesses(progress.add) if executor is None else nullcontext(executor) as hashing:
+        try:
+            for piece in pieces:
+                waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hashing, progress))
+                while waiting and (len(waiting) > _PIECES_AHEAD or _is_done(waiting[0])):
+                    yield _finish(root, waiting.popleft(), progress, executor)
+            while waiting:
+                yield _finish(root, waiting.popleft(), progress, executor)
+        finally:
+            for underway in waiting:
+                if isinstance(underway, _Underway):
+                    for batch in underway.batches:
+                        batch.future.cancel()
+
+
+def _submit(root: bytes, walked: Walked, hashing: Executor, progress: Progress) -> _Underway:
+    batches = []
+    for positions in _divide(walked):
+        size_bytes = sum(_size(walked.records[position]) for position in positions)
+        progress.expect(size_bytes)
+        if isinstance(hashing, HashingProcesses):
+            hashing.expect(len(positions), size_bytes)
+        entries = [entry_of(walked.records[position]) for position in positions]
+        batches.append(_Batch(positions, hashing.submit(hash_batch, root, entries)))
+    return _Underway(walked, batches)
+
+
+def _divide(walked: Walked) -> Iterator[list[int]]:
+    """Yield the positions of what is to be hashed, as many as an executor gets at a time."""
+    positions: list[int] = []
+    size_bytes = 0
+    for position, known in enumerate(walked.hashes):
+        if known is None:
+            positions.append(position)
+            size_bytes += _size(walked.records[position])
+            if len(positions) >= _BATCH_FILES or size_bytes >= _BATCH_BYTES:
+                yield positions
+                positions, size_bytes = [], 0
+    if positions:
+        yield positions
+
+
+def _is_done(piece: Known | _Underway) -> bool:
+    return isinstance(piece, Known) or piece.is_done()
+
+
+def _finish(root: bytes, piece: Known | _Underway, progress: Progress, executor: Executor | None) -> Known | Hashed:
+    """Wait for what is being hashed of a piece.
+
+    Raises
+    ------
+    UnhashableEntry
+    """
+    if isinstance(piece, Known):
+        return piece
+    found = Hashed([], [], [])
+    outcomes = _outcomes(piece.batches)
+    for position, (record, known) in enumerate(zip(*piece.walked, strict=True)):
+        outcome = known or outcomes[position]
+        # Of large files our own processes tell while they read them.
+        if known is None and (executor is not None or _size(record) < LARGE_FILE_BYTES):
+            progress.add(_size(record))
+        if outcome in _GONE:
+            continue
+        if isinstance(outcome, int):
+            raise UnhashableEntry(os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(outcome))
+        if known is None:
+            record = entry_of(record) + b"\0" + outcome[:SIGNATURE_BYTES]
+        found.records.append(record)
+        found.hashes.append(outcome[-HASH_BYTES:])
+        found.is_new.append(known is None)
+    return found
+
+
+def _outcomes(batches: list[_Batch]) -> dict[int, Outcome]:
+    """Wait for the batches, and return what became of the file at each position."""
+    return {
+        position: outcome
+        for positions, future in batches
+        for position, outcome in zip(positions, future.result(), strict=True)
+    }
+
+
+def explain_outcome(number: int) -> str:
+    """Return why a file could not be hashed, and what to do."""
+    if number == CHANGING:
+        return "it is changed each time that it is read; try again when nobody writes to it"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{os.strerror(number)}; make it readable, or move it elsewhere"
+    return os.strerror(number)
+
+
+def _size(record: Record) -> int:
+    return size_of(signature_of(record))
+
+
+def _write(
+    root: bytes, store: ManifestStore, latest: Tree | None, journal: Journal, pieces: Iterator[Known | Hashed]
+) -> str:
+    """Write manifest and index, unless all is as it was; return what the tree hashes to."""
+    count = 0 if latest is None else len(latest.manifest)
+    unchanged = 0
+    piece: Known | Hashed | None = None
+    for piece in pieces:
+        if not isinstance(piece, Known) or piece.start != unchanged:
+            break
+        unchanged, piece = piece.stop, None
+    if latest is not None and piece is None and unchanged == count:
+        return store.confirm(latest, root)
+    with TreeWriter(store, root) as writer:
+        rest = pieces if piece is None else chain([piece], pieces)
+        for known_or_hashed in chain([Known(0, unchanged)], rest):
+            for columns in _columns(known_or_hashed, latest, journal):
+                writer.add(columns)
+        return writer.finish()
+
+
+def _columns(piece: Known | Hashed, latest: Tree | None, journal: Journal) -> Iterator[Columns]:
+    if isinstance(piece, Hashed):
+        new = list(compress(piece.records, piece.is_new))
+        if new:
+            journal.add(new, list(compress(piece.hashes, piece.is_new)))
+        yield Columns.of(piece.records, piece.hashes)
+    elif latest is not None:
+        yield from latest.pieces(*piece)
