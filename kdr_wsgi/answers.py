@@ -13,7 +13,7 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import File, OpenFile, SmallFile, SpanFile
+from kdr_wsgi.files import CheckedSpan, File, OpenFile, PromisedFile, SmallFile, SpanFile
 from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX
 from kdr_wsgi.multipart import ByteRanges
 from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
@@ -38,15 +38,20 @@ class Answer(NamedTuple):
     body: Iterable[bytes]
 
 
-def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) -> Answer:
+def answer_file(environ: WSGIEnvironment, publication: Publication, file: File | PromisedFile) -> Answer:
     """Return the answer to a GET or HEAD for `file`; a streamed body takes its descriptor over.
+
+    A promised file is opened only where the preconditions ask for more than a 304.
 
     Raises
     ------
     PreconditionFailed, RangeNotSatisfiable
+    ContentChanged, FileBeingChanged, FileBeingHashed, NotReadable
+        Of a promised file.
     """
     etag = publication.tag(file.etag)
-    headers = [*publication.headers, ("ETag", etag), file.last_modified]
+    own = publication.immutable_headers if isinstance(file, PromisedFile) else publication.headers
+    headers = [*own, ("ETag", etag), file.last_modified]
     verdict = evaluate(environ, etag, file.modified_seconds)
     if verdict is Verdict.NOT_MODIFIED:
         return Answer("304 Not Modified", headers, ())
@@ -54,16 +59,18 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File) 
         raise PreconditionFailed
     if file.media_type.is_active and not publication.registration.trusted:
         headers += SANDBOX
-    if environ["REQUEST_METHOD"] == "HEAD":  # RFC 9110, 14.2: Range is for GET alone
-        return Answer("200 OK", [*headers, *file.content], ())
-    spans = _requested_spans(environ, file, etag)
-    if spans is None:
-        headers += file.content
-        return Answer("200 OK", headers, _whole_body(environ, file))
-    return _answer_spans(environ, headers, file, spans)
+    is_head = environ["REQUEST_METHOD"] == "HEAD"
+    spans = None if is_head else _requested_spans(environ, file, etag)  # RFC 9110, 14.2: Range is for GET alone
+    opened = file.open()
+    with opened:
+        if is_head:
+            return Answer("200 OK", [*headers, *file.content], ())
+        if spans is None:
+            return Answer("200 OK", [*headers, *file.content], _whole_body(environ, opened))
+        return _answer_spans(environ, headers, opened, spans)
 
 
-def _requested_spans(environ: WSGIEnvironment, file: File, etag: str) -> list[Span] | None:
+def _requested_spans(environ: WSGIEnvironment, file: File | PromisedFile, etag: str) -> list[Span] | None:
     """Return what the Range header asks for; None: the whole file."""
     requested = environ.get("HTTP_RANGE")
     if requested is None:
@@ -130,5 +137,6 @@ def _whole_body(environ: WSGIEnvironment, file: File) -> Iterable[bytes]:
 
 def _span_body(environ: WSGIEnvironment, file: File, span: Span) -> Iterable[bytes]:
     if isinstance(file, OpenFile):
-        return wrap_file(environ, SpanFile(file, span), CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO
+        body = CheckedSpan(file, span) if file.is_promised else SpanFile(file, span)
+        return wrap_file(environ, body, CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO
     return (file.read(span),)

@@ -12,6 +12,7 @@ from hub.errors import RegistryError
 from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
 from kdr_wsgi.catalog import Catalog
+from kdr_wsgi.contents import Contents
 from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import read_settings
@@ -75,6 +76,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         response.headers.extend(ALWAYS)
         return response
 
-    app.wsgi_app = FileRelay(catalog, FileStore(CACHE_BYTES), settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    contents = Contents(settings.registry)
+    store = FileStore(contents, CACHE_BYTES)
+    app.wsgi_app = FileRelay(catalog, contents, store, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     app.extensions["kdr"] = catalog
     return app

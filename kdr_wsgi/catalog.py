@@ -10,15 +10,27 @@ from pathlib import Path
 from hub.registration import Registration, Visibility
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.errors import UnknownKey
-from kdr_wsgi.headers import ALWAYS, SAME_ORIGIN
+from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A registration, prepared for answering: the headers that all its answers have."""
+    """A registration, prepared for answering.
+
+    Attributes
+    ----------
+    registration : Registration
+    headers : tuple of headers
+        What its answers have.
+    immutable_headers : tuple of headers
+        What those have that a content key names.
+    variant : str
+        What tells its entity tags from those of others: see `Registration.variant`.
+    """
 
     registration: Registration
     headers: tuple[tuple[str, str], ...]
+    immutable_headers: tuple[tuple[str, str], ...]
     variant: str
 
     @classmethod
@@ -30,13 +42,16 @@ class Publication:
         """
         own = registration.headers
         chosen = {name.lower() for name, _ in own}
-        always = ALWAYS + SAME_ORIGIN if has_login and registration.visibility != "public" else ALWAYS
-        defaults = tuple(pair for pair in always if pair[0].lower() not in chosen)
-        # Who has kept an answer with other headers must not be told that nothing has changed.
-        return cls(registration, (*defaults, *own, ("Accept-Ranges", "bytes")), registration.variant)
+        origin = SAME_ORIGIN if has_login and registration.visibility != "public" else ()
+        headers, immutable_headers = (
+            (*(pair for pair in always + origin if pair[0].lower() not in chosen), *own, ("Accept-Ranges", "bytes"))
+            for always in (ALWAYS, ALWAYS_THE_SAME)
+        )
+        return cls(registration, headers, immutable_headers, registration.variant)
 
     def tag(self, etag: str) -> str:
         """Return the entity tag of a file as this registration serves it, in its quotes."""
+        # Who has kept an answer with other headers must not be told that nothing has changed.
         return f'{etag[:-1]}-{self.variant}"' if self.variant else etag
 
 

@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from hub import HubError, JupyterRelayHub, __version__
+from hub.content.cleaning import clean_up
+from hub.content.verifying import verify
 from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import Registry
@@ -117,6 +119,16 @@ def _parser() -> argparse.ArgumentParser:
         "--extension", metavar="E", default="", help="appended to a file's name in the URL, '.fits' say"
     )
     publish.add_argument(
+        "--content",
+        action="store_true",
+        help="a content key: the hash of what is published, which the URL never names anything else than",
+    )
+    publish.add_argument(
+        "--snapshot",
+        metavar="DIR",
+        help="with --content: keep a copy in this directory, so that the URL works when the original changes",
+    )
+    publish.add_argument(
         "--visibility",
         choices=VISIBILITIES,
         default="private",
@@ -141,10 +153,31 @@ def _parser() -> argparse.ArgumentParser:
     revoke.set_defaults(run=_revoke)
 
     gc = commands.add_parser(
-        "gc", parents=[common], help="remove what has expired", description="Remove what has expired."
+        "gc",
+        parents=[common],
+        help="remove what has expired",
+        description="Remove what has expired, and the manifests that no registration needs any more.",
+        epilog="example: kdr gc --snapshots /data/kept",
     )
     gc.add_argument("--missing", action="store_true", help="those too whose file or directory does not exist any more")
+    gc.add_argument(
+        "--snapshots",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="the copies in this directory, too, that no registration needs any more",
+    )
     gc.set_defaults(run=_gc)
+
+    verify = commands.add_parser(
+        "verify",
+        parents=[common],
+        help="read again what a content key promises",
+        description="Read all files that a content key promises, print each that is changed, missing or added; "
+        "exit code 1 if there is any.",
+    )
+    verify.add_argument("key", metavar="KEY", help="as kdr list shows it")
+    verify.set_defaults(run=_verify)
 
     doctor = commands.add_parser(
         "doctor",
@@ -215,6 +248,8 @@ def _publish(options: argparse.Namespace) -> int:
             options.path,
             key=options.key,
             extension=options.extension,
+            content=options.content,
+            snapshot=options.snapshot,
             visibility=options.visibility,
             ttl=options.ttl,
         )
@@ -229,13 +264,15 @@ def _register(
     visibility: str,
     key: str | None = None,
     extension: str = "",
+    content: bool = False,
+    snapshot: str | None = None,
     ttl: float | None = None,
 ) -> str:
     if not os.path.isdir(path):
-        return hub.serve_file(path, extension, key, visibility=visibility, ttl=ttl)
+        return hub.serve_file(path, extension, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
     if extension:
         raise CommandError(f"--extension is for files, and {path!r} is a directory")
-    return hub.serve_tree(path, key, visibility=visibility, ttl=ttl)
+    return hub.serve_tree(path, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -248,6 +285,8 @@ def _list(options: argparse.Namespace) -> int:
         ends = _describe_end(registration)
         root = _printable(os.fsdecode(registration.root))
         who = registration.visibility + (" trusted" if registration.trusted else "")
+        if registration.content:
+            who += " snapshot" if registration.is_kept else " content"
         print(f"{_printable(registration.key)}  {registration.kind}  {who}  {ends}  {root}")
     if not registrations:
         print("nothing is registered; publish something with: kdr publish PATH", file=sys.stderr)
@@ -272,6 +311,33 @@ def _gc(options: argparse.Namespace) -> int:
     for registration in removed:
         print(f"removed {_printable(registration.key)}  {_printable(os.fsdecode(registration.root))}")
     print(f"{len(removed)} removed")
+    registry.forget_hashes(is_missing)
+    for what, (files, size_bytes) in clean_up(registry, options.snapshots):
+        if files or what != "manifests":
+            print(f"{what}: {files:,} files removed, {size_bytes:,} bytes")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    registry = _open_registry(options)
+    registration = registry.find(check_key(options.key))
+    if registration is None:
+        raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
+    if not registration.content:
+        raise CommandError(f"{options.key!r} is no content key, and promises nothing; publish with --content for one")
+    files = size_bytes = different = 0
+    for verified in verify(registration, registry):
+        files += 1
+        size_bytes += verified.size_bytes
+        if verified.difference:
+            different += 1
+            print(f"{verified.difference}  {_printable(os.fsdecode(verified.entry))}")
+    if different:
+        raise CommandError(
+            f"{different:,} of {files:,} files are not what the key promises; "
+            "publish again for a key of what is there now"
+        )
+    print(f"{files:,} files, {size_bytes:,} bytes: as the key promises")
     return 0
 
 
@@ -327,6 +393,8 @@ def _to_json(registration: Registration, route: str) -> dict[str, object]:
         "visibility": registration.visibility,
         "trusted": registration.trusted,
         "headers": dict(registration.headers),
+        "content": registration.content or None,
+        "is_snapshot": registration.is_kept,
         "claimed_at": registration.claimed_at,
         "expires_at": registration.expires_at,
     }

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from hub.errors import RegistryError
+from hub.content.manifests import ManifestStore
+from hub.errors import ManifestError, RegistryError
 from hub.jupyter_servers import running_servers
 from hub.registration import Registration
 from hub.registry import SCHEMA_VERSION, Registry
@@ -54,7 +55,7 @@ def examine(path: Path) -> Iterator[Finding]:
     yield from _examine_servers(path)
     has_relay = any(server.program == "jupyter" for server in find_servers(path))
     for registration in registrations:
-        yield _examine_registration(registration, has_relay=has_relay)
+        yield _examine_registration(registration, ManifestStore(path), has_relay=has_relay)
 
 
 def _examine_permissions(path: Path) -> Iterator[Finding]:
@@ -153,18 +154,24 @@ def _examine_extension(path: Path) -> Iterator[Finding]:
         yield Finding("note", f"extension: {advice}")
 
 
-def _examine_registration(registration: Registration, *, has_relay: bool) -> Finding:
-    what = f"{registration.kind} {registration.key!r} at {os.fsdecode(registration.root)!r}"
+def _examine_registration(registration: Registration, store: ManifestStore, *, has_relay: bool) -> Finding:
+    kept = "snapshot of a " if registration.is_kept else ""
+    what = f"{kept}{registration.kind} {registration.key!r} at {os.fsdecode(registration.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired; kdr gc removes it")
     try:
         status = os.stat(registration.root, follow_symlinks=False)
     except OSError as error:
         return Finding("bad", f"{what}: {error.strerror}; publish it again, or run: kdr revoke {registration.key!r}")
-    is_kind = stat.S_ISDIR if registration.kind == "tree" else stat.S_ISREG
-    if not is_kind(status.st_mode):
+    is_folder = registration.kind == "tree" or registration.is_kept
+    if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(status.st_mode):
         return Finding("bad", f"{what}: is no {registration.kind} any more; publish it again")
-    wanted = os.R_OK | os.X_OK if registration.kind == "tree" else os.R_OK
+    if registration.content and registration.kind == "tree":
+        try:
+            store.open(registration.content, registration.root)
+        except ManifestError as error:
+            return Finding("bad", f"{what}: {error}; publish it again, with content=True")
+    wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
     if not os.access(registration.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
     needs_owner = registration.visibility != "public" and not has_relay

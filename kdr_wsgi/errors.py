@@ -51,6 +51,16 @@ class NoSuchEntry(RelayError):
     sentence = "What is published under this key has no such file."
 
 
+class ContentChanged(RelayError):
+    """A content key's file is not any more what the key promises (RFC 9110, 15.5.11)."""
+
+    status = "410 Gone"
+    sentence = (
+        "This file was changed or removed after it was published under the hash of its content; "
+        "publish it again, with serve_file or serve_tree and content=True, for a URL of what it is now."
+    )
+
+
 class MethodNotAllowed(RelayError):
     """The request's method is none of those that read (RFC 9110, 15.5.6)."""
 
@@ -115,6 +125,34 @@ class FileBeingChanged(RelayError):
     status = "503 Service Unavailable"
     sentence = "The file is being changed; try again in a moment."
     headers = (("Retry-After", "1"),)
+
+
+class FileBeingHashed(RelayError):
+    """More files are to be hashed again than there is time for."""
+
+    status = "503 Service Unavailable"
+    sentence = (
+        "Files of content keys were touched after they were published, and are being hashed again; "
+        "try again in a moment."
+    )
+    headers = (("Retry-After", "5"),)
+
+
+class ManifestUnavailable(RelayError):
+    """The manifest of a tree's content key cannot be read.
+
+    Attributes
+    ----------
+    reason : str
+        For the log.
+    """
+
+    status = "503 Service Unavailable"
+    sentence = "The relay server cannot read what this content key promises; publish the tree again, with content=True."
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class RegistryUnavailable(RelayError):

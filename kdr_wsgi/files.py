@@ -6,10 +6,13 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from types import TracebackType
 from typing import Union
 
+from hub.content.hashing import hash_descriptor
 from kdr_wsgi.errors import FileChanged, TruncatedBody
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span
@@ -35,10 +38,10 @@ class _File:
 
     __slots__ = ("content", "etag", "last_modified", "media_type", "modified_seconds", "version")
 
-    def __init__(self, version: FileVersion, media_type: MediaType) -> None:
+    def __init__(self, version: FileVersion, media_type: MediaType, etag: str = "") -> None:
         self.version = version
         self.media_type = media_type
-        self.etag = version.make_etag()
+        self.etag = etag or version.make_etag()
         self.modified_seconds = version.last_modified(time.time())
         self.last_modified = ("Last-Modified", formatdate(self.modified_seconds, usegmt=True))
         self.content = (
@@ -60,6 +63,10 @@ class SmallFile(_File):
 
     __slots__ = ("body",)
 
+    def open(self) -> SmallFile:
+        """Return the file; it is in memory."""
+        return self
+
     def __init__(self, version: FileVersion, media_type: MediaType, body: bytes) -> None:
         super().__init__(version, media_type)
         self.body = body
@@ -76,13 +83,29 @@ class SmallFile(_File):
 
 
 class OpenFile(_File):
-    """A regular file that is open for reading."""
+    """A regular file that is open for reading.
 
-    __slots__ = ("_descriptor",)
+    Attributes
+    ----------
+    is_promised : bool
+        Whether a body counts only if the version is the same at its end.
+    """
+
+    __slots__ = ("_descriptor", "is_promised")
 
     def __init__(self, descriptor: int, media_type: MediaType) -> None:
         self._descriptor = descriptor
+        self.is_promised = False
         super().__init__(read_version(descriptor), media_type)
+
+    def open(self) -> OpenFile:
+        """Return the file; it is open."""
+        return self
+
+    def has_hash(self, digest: bytes) -> bool:
+        """Read the whole file; whether this version of it has the BLAKE3 hash `digest`."""
+        hashed = hash_descriptor(self._descriptor)
+        return hashed is not None and hashed.endswith(digest) and self.version.is_of(os.fstat(self._descriptor))
 
     def read_whole(self) -> SmallFile:
         """Return the file with all its bytes.
@@ -110,6 +133,66 @@ class OpenFile(_File):
 
 
 File = Union[SmallFile, OpenFile]
+
+
+class PromisedFile(_File):
+    """A file of a content key, which need not be opened to know what it is.
+
+    Parameters
+    ----------
+    version : FileVersion
+        Of the file that was hashed.
+    media_type : MediaType
+    digest : bytes
+        The BLAKE3 hash, of which the entity tag is made.
+    opener : callable
+        Opens the file that has this hash, or raises ContentChanged.
+    """
+
+    __slots__ = ("digest", "open")
+
+    def __init__(
+        self, version: FileVersion, media_type: MediaType, digest: bytes, opener: Callable[[PromisedFile], File]
+    ) -> None:
+        super().__init__(version, media_type, etag=f'"{digest.hex()}"')
+        self.digest = digest
+        self.open = partial(opener, self)
+
+
+class CheckedSpan:
+    """The bytes of a span of a promised file, for servers to read; they go out by no sendfile(2).
+
+    The last of them are given away only if the file has not changed since it
+    was opened. Else it raises TruncatedBody, so that no cache takes for whole
+    what has bytes of another version in it.
+    """
+
+    def __init__(self, file: OpenFile, span: Span) -> None:
+        self._version = file.version
+        self._descriptor = file.detach()
+        self._position = span.start
+        self._stop = span.stop
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """Return the next bytes, at most `size_bytes` where that is not negative; none behind the span."""
+        left = self._stop - self._position
+        data = os.pread(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left, self._position)
+        self._position += len(data)
+        if (not data and left and size_bytes) or (data and self._position == self._stop):
+            check_unchanged(self._descriptor, self._version)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def check_unchanged(descriptor: int, version: FileVersion) -> None:
+    """Raise TruncatedBody if an open file is not of `version` any more."""
+    if not version.is_of(os.fstat(descriptor)):
+        raise TruncatedBody(errno.ECONNABORTED, "a file of a content key was changed while it was sent")
 
 
 class SpanFile:

@@ -22,6 +22,9 @@ NO_SNIFFING = (("X-Content-Type-Options", "nosniff"),)
 #: Keep, but ask before each use; and keep from the caches that users share.
 REVALIDATE = (("Cache-Control", "private, no-cache"),)
 
+#: Of a content key: keep for a year, the most that caches take, and do not ask (RFC 8246).
+IMMUTABLE = (("Cache-Control", "private, max-age=31536000, immutable"),)
+
 #: As Jupyter does for /files/: scripts run, but in an origin of their own, without the viewer's login.
 SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
 
@@ -29,3 +32,4 @@ SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
 SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
 
 ALWAYS = CROSS_ORIGIN + NO_SNIFFING + REVALIDATE
+ALWAYS_THE_SAME = CROSS_ORIGIN + NO_SNIFFING + IMMUTABLE

@@ -58,6 +58,7 @@ class MadeFiles:
             file = self._store.open(registration, entry)
         except IsDirectory:
             raise NoSuchEntry from None
+        file = file.open()
         if isinstance(file, SmallFile):
             return file
         with file:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from kdr_wsgi.errors import TruncatedBody
-from kdr_wsgi.files import File, OpenFile
+from kdr_wsgi.files import File, OpenFile, check_unchanged
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span, coalesce
 
@@ -41,7 +41,7 @@ class ByteRanges:
     def body(self, file: File) -> Iterable[bytes]:
         """Return the body; it takes over the descriptor of an `OpenFile`."""
         if isinstance(file, OpenFile):
-            return _Body(file.detach(), [(self._part_head(span), span) for span in self.spans], self._tail)
+            return _Body(file, [(self._part_head(span), span) for span in self.spans], self._tail)
         parts = [self._part_head(span) + file.read(span) for span in self.spans]
         return [b"".join((*parts, self._tail))]
 
@@ -50,8 +50,9 @@ class ByteRanges:
 
 
 class _Body:
-    def __init__(self, descriptor: int, parts: list[tuple[bytes, Span]], tail: bytes) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: OpenFile, parts: list[tuple[bytes, Span]], tail: bytes) -> None:
+        self._promised = file.version if file.is_promised else None
+        self._descriptor = file.detach()
         self._parts = parts
         self._tail = tail
 
@@ -65,6 +66,8 @@ class _Body:
                     raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
                 position += len(chunk)
                 yield chunk
+        if self._promised:
+            check_unchanged(self._descriptor, self._promised)
         yield self._tail
 
     def close(self) -> None:

@@ -12,16 +12,18 @@ from hub.registration import Registration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
 from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.catalog import Catalog, Publication
+from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
     InternalError,
     IsDirectory,
+    ManifestUnavailable,
     MethodNotAllowed,
     NoSuchEntry,
     RegistryUnavailable,
     RelayError,
 )
-from kdr_wsgi.files import File
-from kdr_wsgi.listing import answer_listing
+from kdr_wsgi.files import File, PromisedFile
+from kdr_wsgi.listing import MAX_ROWS, Folder, answer_listing, list_on_disk, list_promised
 from kdr_wsgi.locations import location_finder
 from kdr_wsgi.made import MadeFiles
 from kdr_wsgi.settings import Settings
@@ -41,6 +43,7 @@ class FileRelay:
     Parameters
     ----------
     catalog : Catalog
+    contents : Contents
     store : FileStore
     settings : Settings
     other : WSGI application
@@ -50,11 +53,13 @@ class FileRelay:
     def __init__(
         self,
         catalog: Catalog,
+        contents: Contents,
         store: FileStore,
         settings: Settings,
         other: WSGIApplication,
     ) -> None:
         self._catalog = catalog
+        self._contents = contents
         self._store = store
         self._made = MadeFiles(store)
         self._find_readable = readable_finder(settings)
@@ -74,6 +79,9 @@ class FileRelay:
             if target is None:
                 return self._other(environ, start_response)
             answer = self._answer(environ, target)
+        except ManifestUnavailable as error:
+            _log.error("%s", error.reason)
+            answer = answer_error(environ, error)
         except RelayError as error:
             answer = answer_error(environ, error)
         except RegistryError as error:
@@ -103,7 +111,7 @@ class FileRelay:
 
     def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
         registration = publication.registration
-        file: File
+        file: File | PromisedFile
         try:
             file = self._store.open(registration, entry)
         except NoSuchEntry:
@@ -124,4 +132,10 @@ class FileRelay:
         try:
             return self._answer_entry(environ, publication, entry + b"index.html")
         except (NoSuchEntry, IsDirectory):
-            return answer_listing(publication, entry, with_body=environ["REQUEST_METHOD"] == "GET")
+            folder = self._list(publication.registration, entry)
+            return answer_listing(publication, folder, with_body=environ["REQUEST_METHOD"] == "GET")
+
+    def _list(self, registration: Registration, entry: bytes) -> Folder:
+        if registration.content:
+            return list_promised(entry, *self._contents.list_folder(registration, entry, MAX_ROWS))
+        return list_on_disk(registration.root, entry)

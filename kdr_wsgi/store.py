@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 
+from blake3 import blake3
+
+from hub.content.signatures import size_of
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.cache import FileCache, Place
-from kdr_wsgi.errors import FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry
-from kdr_wsgi.files import File, OpenFile
-from kdr_wsgi.media_types import find_media_type
+from kdr_wsgi.contents import Contents, Promise
+from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry
+from kdr_wsgi.files import File, OpenFile, PromisedFile, SmallFile
+from kdr_wsgi.media_types import MediaType, find_media_type
+from kdr_wsgi.rehashing import Rehasher
+from kdr_wsgi.versions import FileVersion
 
 #: Up to here a file is read when it is opened: for so few bytes, sendfile(2) costs more than it saves.
 SMALL_FILE_BYTES = 65536
@@ -23,57 +29,110 @@ class FileStore:
 
     Parameters
     ----------
+    contents : Contents
+        What content keys promise.
     capacity_bytes : int
         What the files in memory may take.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, contents: Contents, capacity_bytes: int) -> None:
+        self._contents = contents
         self._cache = FileCache(capacity_bytes)
+        self._rehasher = Rehasher()
 
-    def open(self, registration: Registration, entry: bytes) -> File:
-        """Return the file that `entry` names.
+    def open(self, registration: Registration, entry: bytes) -> File | PromisedFile:
+        """Return the file that `entry` names; one that a content key names is opened only when that is needed.
 
         Raises
         ------
-        NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged
+        NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged, ManifestUnavailable
         """
-        if registration.kind == "file":
-            if entry != registration.name:
-                raise NoSuchEntry
-            path = registration.root
-        else:
-            path = registration.root + b"/" + entry
+        if registration.content:
+            return self._promise(registration, entry)
+        if registration.kind == "file" and entry != registration.name:
+            raise NoSuchEntry
         place = (registration.root, entry, registration.name)
+        below = None if registration.kind == "file" else entry
+        kept = self._find_kept(place, below)
+        if kept is not None:
+            return kept
+        file = _open(registration.root, below, _media_type(entry))
+        if isinstance(file, SmallFile):
+            self._cache.add(place, file)
+        return file
+
+    def _promise(self, registration: Registration, entry: bytes) -> PromisedFile:
+        promise = self._contents.find(registration, entry)
+        place = (registration.root, entry, promise.digest)
+
+        def open_promised(promised: PromisedFile) -> File:
+            try:
+                return self._find_kept(place, promise.below) or self._open_promised(place, promise, promised.media_type)
+            except (NoSuchEntry, IsDirectory):
+                raise ContentChanged from None
+
+        return PromisedFile(FileVersion.of(promise.signature), _media_type(entry), promise.digest, open_promised)
+
+    def _open_promised(self, place: Place, promise: Promise, media_type: MediaType) -> File:
+        """Return the file if its bytes are those that are promised, whatever has happened to it."""
+        file = _open(place[0], promise.below, media_type)
+        if isinstance(file, SmallFile):
+            if blake3(file.body).digest() != promise.digest:
+                raise ContentChanged
+            self._cache.add(place, file)
+            return file
+        try:
+            if not file.version.has_signature(promise.signature):
+                if file.version.size_bytes != size_of(promise.signature):
+                    raise ContentChanged
+                self._rehasher.check(file, promise.digest)
+        except BaseException:  # Ctrl-C too leaves no descriptor.
+            os.close(file.detach())
+            raise
+        file.is_promised = True
+        return file
+
+    def _find_kept(self, place: Place, below: bytes | None) -> SmallFile | None:
+        """Return the file that was kept for `place`, if that on disk has not changed since.
+
+        Raises
+        ------
+        NoSuchEntry
+            There is nothing on disk.
+        """
         try:
             # Links on the way may lead this stat outside. It is believed in what it says of a file that was found
             # beneath this very root before, and where nothing is there at all.
-            kept = self._cache.find(place, os.stat(path, follow_symlinks=False))
+            status = os.stat(place[0] if below is None else place[0] + b"/" + below, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchEntry from None
         except OSError:
-            kept = None
-        return kept or self._open_anew(registration, entry, place)
-
-    def _open_anew(self, registration: Registration, entry: bytes, place: Place) -> File:
-        media_type = find_media_type(entry[entry.rfind(b"/") + 1 :])
-        for _ in range(_ATTEMPTS):
-            file = OpenFile(_open(registration, entry), media_type)
-            if file.version.size_bytes > SMALL_FILE_BYTES:
-                return file
-            with file:
-                try:
-                    small = file.read_whole()
-                except FileChanged:
-                    continue
-            self._cache.add(place, small)
-            return small
-        raise FileBeingChanged
+            return None
+        return self._cache.find(place, status)
 
 
-def _open(registration: Registration, entry: bytes) -> int:
-    if registration.kind == "file":
-        return beneath.open_root_file(registration.root)
-    names = beneath.split_entry(entry)
-    if entry.endswith(b"/"):
+def _media_type(entry: bytes) -> MediaType:
+    return find_media_type(entry[entry.rfind(b"/") + 1 :])
+
+
+def _open(root: bytes, below: bytes | None, media_type: MediaType) -> File:
+    """Open the file `root`, or what is `below` it; read it if it is small."""
+    for _ in range(_ATTEMPTS):
+        file = OpenFile(_open_on_disk(root, below), media_type)
+        if file.version.size_bytes > SMALL_FILE_BYTES:
+            return file
+        with file:
+            try:
+                return file.read_whole()
+            except FileChanged:
+                continue
+    raise FileBeingChanged
+
+
+def _open_on_disk(root: bytes, below: bytes | None) -> int:
+    if below is None:
+        return beneath.open_root_file(root)
+    names = beneath.split_entry(below)
+    if below.endswith(b"/"):
         raise IsDirectory
-    return beneath.open_file(registration.root, names)
+    return beneath.open_file(root, names)

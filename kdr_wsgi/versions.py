@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import NamedTuple
 
-from hub.content.signatures import TICK_NS, is_coarse, is_settled
+from hub.content.signatures import TICK_NS, is_coarse, is_settled, pack_signature, unpack_signature
 
 
 class FileVersion(NamedTuple):
@@ -28,6 +28,18 @@ class FileVersion(NamedTuple):
     modified_ns: int
     changed_ns: int
     is_settled: bool
+
+    @classmethod
+    def of(cls, signature: bytes) -> FileVersion:
+        """Return the version that a signature is of; the device is not known."""
+        size_bytes, modified_ns, changed_ns, inode = unpack_signature(signature)
+        return cls(size_bytes, 0, inode, modified_ns, changed_ns, is_settled=changed_ns != 0)
+
+    def has_signature(self, signature: bytes) -> bool:
+        """Whether `signature` is of this version, and each later one has another."""
+        return self.is_settled and signature == pack_signature(
+            self.size_bytes, self.modified_ns, self.changed_ns, self.inode
+        )
 
     def make_etag(self) -> str:
         """Return the strong entity tag (RFC 9110, 8.8.3), in its quotes.

@@ -68,21 +68,30 @@ def _try_to_hash(path: bytes, may_map: bool, report: Report | None) -> Outcome:
 def _hash_file(path: bytes, may_map: bool, report: Report | None) -> Outcome:
     descriptor = os.open(path, _FLAGS)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return errno.ENOENT
         for _ in range(_ATTEMPTS):
-            before = os.fstat(descriptor)
-            if not stat.S_ISREG(before.st_mode):
-                return errno.ENOENT
-            if wait := seconds_until_settled(before.st_ctime_ns):
-                time.sleep(wait)
-                before = os.fstat(descriptor)
-            settled = is_settled(before.st_ctime_ns)
-            signature = make_signature(before)
-            digest = _digest(descriptor, before.st_size, may_map, report)
-            if digest is not None and make_signature(os.fstat(descriptor)) == signature:
-                return (signature if settled else make_unsettled(signature)) + digest
+            outcome = hash_descriptor(descriptor, may_map=may_map, report=report)
+            if outcome is not None:
+                return outcome
     finally:
         os.close(descriptor)
     return CHANGING
+
+
+def hash_descriptor(descriptor: int, *, may_map: bool = False, report: Report | None = None) -> bytes | None:
+    """Return signature and hash of an open file, one after the other; None if it was changed meanwhile."""
+    before = os.fstat(descriptor)
+    if wait := seconds_until_settled(before.st_ctime_ns):
+        time.sleep(wait)
+        before = os.fstat(descriptor)
+    settled = is_settled(before.st_ctime_ns)
+    signature = make_signature(before)
+    digest = _digest(descriptor, before.st_size, may_map, report)
+    if digest is None or make_signature(os.fstat(descriptor)) != signature:
+        return None
+    # What may have changed since without a sign has a signature that is no file's.
+    return (signature if settled else make_unsettled(signature)) + digest
 
 
 def _digest(descriptor: int, size_bytes: int, may_map: bool, report: Report | None) -> bytes | None:

@@ -21,7 +21,7 @@ import tempfile
 from array import array
 from binascii import hexlify
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import accumulate
 from pathlib import Path
@@ -144,17 +144,18 @@ class Manifest:
 
     def find(self, entry: bytes) -> int | None:
         """Return the position of `entry`; None if the tree has none such."""
-        position = self.position_of(entry)
+        position = bisect_left(self, entry)
         return position if position < self._count and self[position] == entry else None
 
-    def has_folder(self, entry: bytes) -> bool:
-        """Whether there are entries below `entry`, which ends with a slash or is empty."""
-        position = self.position_of(entry)
-        return position < self._count and self[position].startswith(entry)
+    def folder(self, prefix: bytes) -> tuple[int, int]:
+        """Return the position of the first entry that begins with `prefix`, and that behind the last.
 
-    def position_of(self, entry: bytes) -> int:
-        """Return the position of the first entry that is not before `entry`."""
-        return bisect_left(self, entry)
+        `prefix` ends with a slash, or is empty.
+        """
+        if not prefix:
+            return 0, self._count
+        # "0" follows the slash in the order of bytes.
+        return bisect_left(self, prefix), bisect_left(self, prefix[:-1] + b"0")
 
     def _number(self, column: int, position: int) -> int:
         number: int = _NUMBER.unpack_from(self._bytes, column + position * _NUMBER.size)[0]
@@ -257,6 +258,41 @@ class ManifestStore:
         for path in (self.manifest_path(content), self.index_path(content, root)):
             os.utime(path)
         return content
+
+    def clean_up(self, needed: Collection[tuple[str, Path]], older_than: float) -> tuple[int, int]:
+        """Remove what no registration needs.
+
+        Parameters
+        ----------
+        needed : collection of (str, Path)
+            The content and the index of each registered tree.
+        older_than : float
+            What is younger stays, seconds since the epoch: somebody may be about to register it.
+
+        Returns
+        -------
+        (int, int)
+            How many files were removed, and their bytes.
+        """
+        contents = {content for content, _ in needed}
+        indexes = {index for _, index in needed}
+        files = size_bytes = 0
+        for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
+            with suppress(FileNotFoundError):  # Somebody else cleans up, or has finished.
+                status = path.stat()
+                if (
+                    path in indexes
+                    or (path.stem in contents and path.parent == self.folder)
+                    or status.st_mtime > older_than
+                ):
+                    continue
+                path.unlink()
+                files += 1
+                size_bytes += status.st_size
+        for folder in self.folder.glob("*/"):
+            with suppress(OSError):  # It is not empty.
+                folder.rmdir()
+        return files, size_bytes
 
     def root_folder(self, root: bytes) -> Path:
         """Return the folder of what is known of `root`."""

@@ -24,7 +24,22 @@ def make_signature(status: os.stat_result) -> bytes:
     No program can set the ctime, so that a rewrite that keeps size and mtime
     shows. The device is left out: its number may be another one after a reboot.
     """
-    return _NUMBERS.pack(status.st_size, status.st_mtime_ns & _MASK, status.st_ctime_ns & _MASK, status.st_ino & _MASK)
+    return pack_signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def pack_signature(size_bytes: int, modified_ns: int, changed_ns: int, inode: int) -> bytes:
+    """Return the signature that these numbers make."""
+    return _NUMBERS.pack(size_bytes, modified_ns & _MASK, changed_ns & _MASK, inode & _MASK)
+
+
+def unpack_signature(signature: bytes) -> tuple[int, int, int, int]:
+    """Return size, mtime, ctime and inode."""
+    size_bytes, modified_ns, changed_ns, inode = _NUMBERS.unpack(signature)
+    return size_bytes, _signed(modified_ns), _signed(changed_ns), inode
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >> 63 else number
 
 
 def make_unsettled(signature: bytes) -> bytes:
@@ -35,11 +50,6 @@ def make_unsettled(signature: bytes) -> bytes:
 def size_of(signature: bytes) -> int:
     """Return the file's size in bytes."""
     return int.from_bytes(signature[:_SIZE_BYTES], "little")
-
-
-def modified_ns_of(signature: bytes) -> int:
-    """Return the file's mtime, nanoseconds since the epoch."""
-    return int.from_bytes(signature[8:16], "little", signed=True)
 
 
 def is_settled(changed_ns: int) -> bool:

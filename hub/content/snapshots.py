@@ -15,6 +15,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -42,6 +43,9 @@ _NO_CLONING = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINV
 
 #: What is copied at a time.
 _BUFFER_BYTES = 1 << 20
+
+#: What was kept within this time may be about to be registered.
+_GRACE_SECONDS = 60.0
 
 #: Copies that are made at a time.
 _THREADS = 4
@@ -89,8 +93,11 @@ class SnapshotFolder:
             content = tree.manifest.digest.hex()
             # First: what is copied before a crash is needed too.
             need = self._note_need(content, "tree", registry)
-            shutil.copyfile(store.manifest_path(content), need.with_suffix(".tmp"))
-            os.replace(need.with_suffix(".tmp"), need)
+            with tempfile.NamedTemporaryFile(dir=self.path, suffix=".tmp") as draft:
+                shutil.copyfile(store.manifest_path(content), draft.name)
+                with suppress(FileExistsError):
+                    os.link(draft.name, need)
+            need.touch()
             for columns in tree.pieces(0, len(tree.manifest)):
                 records = list(split_records(columns.records))
                 progress.expect(sum(size_of(signature_of(record)) for record in records))
@@ -113,12 +120,13 @@ class SnapshotFolder:
         (int, int)
             How many files were removed, and their bytes.
         """
+        if not (self.path / "lock").exists():
+            raise SnapshotError(str(self.path), "nothing has been kept there")
         files = size_bytes = 0
         with self._locked(fcntl.LOCK_EX):
-            suffix = _suffix(registry)
-            needs = list((self.path / "kept").glob("*"))
-            for need in needs:
-                if need.name.endswith(suffix) and need.name.partition(".")[0] not in needed:
+            for need in (self.path / "kept").glob(f"*{_suffix(registry)}"):
+                is_new = need.stat().st_mtime > time.time() - _GRACE_SECONDS
+                if need.name.partition(".")[0] not in needed and not is_new:
                     need.unlink()
             digests = set(self._needed_digests())
             for path in (self.path / "objects").glob("*/*"):

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from itertools import chain, compress
 from typing import NamedTuple
 
-from hub.content.hashing import CHANGING, HASH_BYTES, LARGE_FILE_BYTES, Outcome, hash_batch
+from hub.content.hashing import CHANGING, LARGE_FILE_BYTES, Outcome, hash_batch
 from hub.content.journals import Journal
 from hub.content.manifests import Columns, ManifestStore, Tree, TreeWriter
 from hub.content.progress import Progress
@@ -28,7 +28,7 @@ _BATCH_BYTES = 32 << 20
 _PIECES_AHEAD = 64
 
 #: Files that were removed, or replaced by something that is no file, since they were walked; the tree has them not.
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class Known(NamedTuple):
@@ -45,11 +45,11 @@ class Walked(NamedTuple):
     hashes: list[bytes | None]
 
 
-class Hashed(NamedTuple):
-    """Entries with their hashes, and whether these were made now."""
+class Read(NamedTuple):
+    """Entries with what became of them, and whether they were read for it now."""
 
     records: list[Record]
-    hashes: list[bytes]
+    outcomes: list[Outcome]
     is_new: list[bool]
 
 
@@ -82,7 +82,7 @@ def hash_tree(root: bytes, store: ManifestStore, executor: Executor | None = Non
         journal = Journal(store.root_folder(root))
         latest = store.find_latest(root)
         compared = _compare(walk(root), latest, journal, progress)
-        hashed = stack.enter_context(closing(_hash(root, compared, executor, progress)))
+        hashed = stack.enter_context(closing(hash_pieces(root, compared, executor, progress)))
         content = _write(root, store, latest, journal, hashed)
         journal.discard()
     return content
@@ -156,9 +156,9 @@ class _Underway(NamedTuple):
         return all(batch.future.done() for batch in self.batches)
 
 
-def _hash(
+def hash_pieces(
     root: bytes, pieces: Iterator[Known | Walked], executor: Executor | None, progress: Progress
-) -> Generator[Known | Hashed, None, None]:
+) -> Generator[Known | Read, None, None]:
     """Let the executor hash what is not known, some pieces ahead of what is yielded."""
     waiting: deque[Known | _Underway] = deque()
     with HashingProcesses(progress.add) if executor is None else nullcontext(executor) as hashing:
@@ -166,9 +166,9 @@ def _hash(
             for piece in pieces:
                 waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hashing, progress))
                 while waiting and (len(waiting) > _PIECES_AHEAD or _is_done(waiting[0])):
-                    yield _finish(root, waiting.popleft(), progress, executor)
+                    yield _finish(waiting.popleft(), progress, executor)
             while waiting:
-                yield _finish(root, waiting.popleft(), progress, executor)
+                yield _finish(waiting.popleft(), progress, executor)
         finally:
             for underway in waiting:
                 if isinstance(underway, _Underway):
@@ -207,41 +207,21 @@ def _is_done(piece: Known | _Underway) -> bool:
     return isinstance(piece, Known) or piece.is_done()
 
 
-def _finish(root: bytes, piece: Known | _Underway, progress: Progress, executor: Executor | None) -> Known | Hashed:
-    """Wait for what is being hashed of a piece.
-
-    Raises
-    ------
-    UnhashableEntry
-    """
+def _finish(piece: Known | _Underway, progress: Progress, executor: Executor | None) -> Known | Read:
+    """Wait for what is being hashed of a piece."""
     if isinstance(piece, Known):
         return piece
-    found = Hashed([], [], [])
-    outcomes = _outcomes(piece.batches)
-    for position, (record, known) in enumerate(zip(*piece.walked, strict=True)):
-        outcome = known or outcomes[position]
-        # Of large files our own processes tell while they read them.
-        if known is None and (executor is not None or _size(record) < LARGE_FILE_BYTES):
-            progress.add(_size(record))
-        if outcome in _GONE:
-            continue
-        if isinstance(outcome, int):
-            raise UnhashableEntry(os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(outcome))
-        if known is None:
-            record = entry_of(record) + b"\0" + outcome[:SIGNATURE_BYTES]
-        found.records.append(record)
-        found.hashes.append(outcome[-HASH_BYTES:])
-        found.is_new.append(known is None)
-    return found
-
-
-def _outcomes(batches: list[_Batch]) -> dict[int, Outcome]:
-    """Wait for the batches, and return what became of the file at each position."""
-    return {
-        position: outcome
-        for positions, future in batches
-        for position, outcome in zip(positions, future.result(), strict=True)
-    }
+    records, hashes = piece.walked
+    outcomes: list[Outcome] = [
+        signature_of(record) + (known or b"") for record, known in zip(records, hashes, strict=True)
+    ]
+    for positions, future in piece.batches:
+        for position, outcome in zip(positions, future.result(), strict=True):
+            outcomes[position] = outcome
+            # Of large files our own processes tell while they read them.
+            if executor is not None or _size(records[position]) < LARGE_FILE_BYTES:
+                progress.add(_size(records[position]))
+    return Read(records, outcomes, [known is None for known in hashes])
 
 
 def explain_outcome(number: int) -> str:
@@ -258,12 +238,12 @@ def _size(record: Record) -> int:
 
 
 def _write(
-    root: bytes, store: ManifestStore, latest: Tree | None, journal: Journal, pieces: Iterator[Known | Hashed]
+    root: bytes, store: ManifestStore, latest: Tree | None, journal: Journal, pieces: Iterator[Known | Read]
 ) -> str:
     """Write manifest and index, unless all is as it was; return what the tree hashes to."""
     count = 0 if latest is None else len(latest.manifest)
     unchanged = 0
-    piece: Known | Hashed | None = None
+    piece: Known | Read | None = None
     for piece in pieces:
         if not isinstance(piece, Known) or piece.start != unchanged:
             break
@@ -272,17 +252,30 @@ def _write(
         return store.confirm(latest, root)
     with TreeWriter(store, root) as writer:
         rest = pieces if piece is None else chain([piece], pieces)
-        for known_or_hashed in chain([Known(0, unchanged)], rest):
-            for columns in _columns(known_or_hashed, latest, journal):
+        for known_or_read in chain([Known(0, unchanged)], rest):
+            for columns in _columns(root, known_or_read, latest, journal):
                 writer.add(columns)
         return writer.finish()
 
 
-def _columns(piece: Known | Hashed, latest: Tree | None, journal: Journal) -> Iterator[Columns]:
-    if isinstance(piece, Hashed):
-        new = list(compress(piece.records, piece.is_new))
-        if new:
-            journal.add(new, list(compress(piece.hashes, piece.is_new)))
-        yield Columns.of(piece.records, piece.hashes)
+def _columns(root: bytes, piece: Known | Read, latest: Tree | None, journal: Journal) -> Iterator[Columns]:
+    """Yield what is written of a piece.
+
+    Raises
+    ------
+    UnhashableEntry
+    """
+    if isinstance(piece, Read):
+        records, hashes, new = [], [], []
+        for record, outcome, is_new in zip(*piece, strict=True):
+            if isinstance(outcome, bytes):
+                records.append(entry_of(record) + b"\0" + outcome[:SIGNATURE_BYTES])
+                hashes.append(outcome[SIGNATURE_BYTES:])
+                new.append(is_new)
+            elif outcome not in GONE:
+                raise UnhashableEntry(os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(outcome))
+        if any(new):
+            journal.add(list(compress(records, new)), list(compress(hashes, new)))
+        yield Columns.of(records, hashes)
     elif latest is not None:
         yield from latest.pieces(*piece)
