@@ -108,14 +108,14 @@ RANGES: list[tuple[str, tuple[int, int] | int]] = [
 ]
 
 
-@pytest.fixture(params=["small", "large"])
+@pytest.fixture(params=["small", "large", "small, content key", "large, content key"])
 def published(request: pytest.FixtureRequest, server: LiveServer, tree: Path) -> tuple[str, bytes]:
     """The URL path of a file of the year 2023, once from memory and once from disk, and its bytes."""
-    body = SMALL if request.param == "small" else LARGE
+    body = SMALL if "small" in request.param else LARGE
     (tree / "a.png").write_bytes(body)
     os.utime(tree / "a.png", (MODIFIED, MODIFIED))
     make_settled(tree / "a.png")
-    return server.hub.serve_tree(tree, visibility="public") + "a.png", body
+    return server.hub.serve_tree(tree, content="content" in request.param, visibility="public") + "a.png", body
 
 
 def ask(server: LiveServer, path: str, headers: dict[str, str], method: str = "GET") -> Answer:
@@ -158,10 +158,11 @@ def test_preconditions_in_the_order_of_rfc_9110(
         assert answer.names == COMMON | BODY
 
 
+@pytest.mark.parametrize("content", [False, True], ids=["path key", "content key"])
 @pytest.mark.parametrize(("header", "expected"), RANGES)
-def test_ranges(server: LiveServer, tree: Path, header: str, expected: tuple[int, int] | int) -> None:
+def test_ranges(server: LiveServer, tree: Path, header: str, expected: tuple[int, int] | int, content: bool) -> None:
     (tree / "a.fits").write_bytes(SMALL)
-    path = server.hub.serve_tree(tree, visibility="public") + "a.fits"
+    path = server.hub.serve_tree(tree, content=content, visibility="public") + "a.fits"
     answer = ask(server, path, {"Range": header})
     if expected == 200:
         assert (answer.status, answer.body) == (200, SMALL)
@@ -182,11 +183,14 @@ def test_ranges(server: LiveServer, tree: Path, header: str, expected: tuple[int
     assert (head.status, head["Content-Length"], head.body) == (200, "1024", b"")
 
 
+@pytest.mark.parametrize("content", [False, True], ids=["path key", "content key"])
 @pytest.mark.parametrize("large", [False, True])
-def test_several_ranges_come_as_multipart_in_the_order_asked(server: LiveServer, tree: Path, large: bool) -> None:
+def test_several_ranges_come_as_multipart_in_the_order_asked(
+    server: LiveServer, tree: Path, large: bool, content: bool
+) -> None:
     body = LARGE if large else SMALL * 8
     (tree / "a.png").write_bytes(body)
-    path = server.hub.serve_tree(tree, visibility="public") + "a.png"
+    path = server.hub.serve_tree(tree, content=content, visibility="public") + "a.png"
     answer = ask(server, path, {"Range": "bytes=5000-5009,0-4,-3,999999999-"})
     assert answer.status == 206
     assert answer.names == OF_FILES | BODY
@@ -196,11 +200,11 @@ def test_several_ranges_come_as_multipart_in_the_order_asked(server: LiveServer,
     assert parts[-1] == b"--\r\n"
     found = []
     for part in parts[1:-1]:
-        head, _, content = part.partition(b"\r\n\r\n")
+        head, _, data = part.partition(b"\r\n\r\n")
         match = re.fullmatch(rb"\r\nContent-Type: image/png\r\nContent-Range: bytes (\d+)-(\d+)/(\d+)", head)
         assert match is not None
         assert int(match[3]) == len(body)
-        found.append((int(match[1]), int(match[2]) + 1, content))
+        found.append((int(match[1]), int(match[2]) + 1, data))
     size = len(body)
     assert found == [(5000, 5010, body[5000:5010]), (0, 5, body[:5]), (size - 3, size, body[-3:])]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from blake3 import blake3
 
 from tests.conftest import make_settled
 from tests.jupyter import TOKEN, WITH_TOKEN, JupyterServer, Kernel, jupyter_server, wait_until
@@ -180,6 +181,19 @@ def test_long_names_and_raw_bytes_in_a_target_arrive(jupyter: JupyterServer, ker
     assert jupyter.fetch(url + quote(entry)).body == b"deep"
     # As curl sends it.
     assert jupyter.fetch((url + entry).encode().decode("latin-1")).body == b"deep"
+
+
+def test_a_content_key_is_immutable_through_jupyter_too(jupyter: JupyterServer, kernel: Kernel, tiles: Path) -> None:
+    printed = kernel.run(
+        f"import hub; relay = hub.get_relay_hub(); print(relay.serve_tree({os.fspath(tiles)!r}, content=True), end='')"
+    )
+    etag = f'"{blake3(expected(7)).hexdigest()}"'
+    answer = jupyter.fetch(f"{printed}7.png")
+    assert (answer.status, answer.body, answer["ETag"]) == (200, expected(7), etag)
+    assert answer["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert jupyter.fetch(f"{printed}7.png", {"If-None-Match": etag}).status == 304
+    (tiles / "7.png").write_bytes(expected(8))
+    assert jupyter.fetch(f"{printed}7.png").status == 410
 
 
 def test_a_directory_without_its_slash_redirects_to_itself(jupyter: JupyterServer, kernel: Kernel, tree: Path) -> None:

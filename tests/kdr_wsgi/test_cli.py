@@ -13,7 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
+from hub.content import cleaning, snapshots
 from hub.registry import Registry
 from hub.servers import announced
 from hub.version import VERSION
@@ -23,7 +25,7 @@ from tests.raw_http import fetch
 
 Kdr = Callable[..., tuple[int, str, str]]
 
-COMMANDS = ["serve", "publish", "list", "revoke", "gc", "doctor", "demo"]
+COMMANDS = ["serve", "publish", "list", "revoke", "gc", "verify", "doctor", "demo"]
 
 
 @pytest.fixture
@@ -45,6 +47,90 @@ def test_publish_prints_the_partial_url_alone(kdr: Kdr, tree: Path) -> None:
     code, out, err = kdr("publish", tree / "a b", "--extension", ".fits", "--visibility", "users", "--ttl", "60")
     assert (code, err) == (0, "")
     assert out.endswith("/a%20b.fits\n")
+
+
+def test_publish_by_content_prints_the_hash(kdr: Kdr, tree: Path, tmp_path: Path) -> None:
+    (tree / "a.fits").write_bytes(b"1")
+    digest = blake3(b"1").hexdigest()
+    assert kdr("publish", "--content", tree / "a.fits") == (0, f"/wwtkdr/{digest}/a.fits\n", "")
+    code, out, err = kdr("publish", "--content", tree, "--snapshot", tmp_path / "kept")
+    assert (code, err) == (0, "")
+    listed = {entry["partial_url"]: entry for entry in json.loads(kdr("list", "--json")[1])}
+    assert listed[f"/wwtkdr/{digest}/a.fits"]["content"] == digest
+    assert (listed[out.strip()]["is_snapshot"], listed[out.strip()]["path"]) == (True, str(tmp_path / "kept"))
+    assert "private snapshot" in kdr("list")[1]
+
+
+def test_publish_refuses_what_contradicts_a_content_key(kdr: Kdr, tree: Path) -> None:
+    code, out, err = kdr("publish", "--content", tree, "--key", "k")
+    assert (code, out) == (1, "")
+    assert "a content key is the hash of what is published; leave one of the two out" in err
+    assert kdr("publish", tree, "--snapshot", tree)[2].startswith("kdr: snapshot=")
+
+
+def test_verify_tells_each_difference(kdr: Kdr, tree: Path) -> None:
+    (tree / "a\n").write_bytes(b"12")
+    (tree / "b").write_bytes(b"345")
+    key = kdr("publish", "--content", tree)[1].split("/")[2]
+    assert kdr("verify", key) == (0, "2 files, 5 bytes: as the key promises\n", "")
+    (tree / "a\n").unlink()
+    (tree / "b").write_bytes(b"3456")
+    code, out, err = kdr("verify", key)
+    assert (code, out) == (1, "missing  a\\n\nchanged  b\n")
+    assert err == ("kdr: 2 of 2 files are not what the key promises; publish again for a key of what is there now\n")
+
+
+def test_verify_needs_a_content_key(kdr: Kdr, tree: Path) -> None:
+    kdr("publish", tree, "--key", "k")
+    assert kdr("verify", "k")[::2] == (
+        1,
+        "kdr: 'k' is no content key, and promises nothing; publish with --content for one\n",
+    )
+    assert kdr("verify", "none")[::2] == (1, "kdr: the key 'none' is not registered; kdr list shows what is\n")
+
+
+def test_gc_removes_the_manifests_that_nothing_needs(
+    kdr: Kdr, tree: Path, registry_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_bytes(b"1")
+    old = kdr("publish", "--content", tree)[1].split("/")[2]
+    (tree / "a").write_bytes(b"2")
+    new = kdr("publish", "--content", tree)[1].split("/")[2]
+    kdr("revoke", old)
+    folder = registry_path.with_name("registry.sqlite.manifests")
+    assert kdr("gc") == (0, "0 removed\n", "")
+    assert len(list(folder.glob("*.manifest"))) == 2
+    monkeypatch.setattr(cleaning, "_GRACE_SECONDS", -1.0)
+    code, out, _ = kdr("gc")
+    assert (code, out.splitlines()[1].partition(",")[0]) == (0, "manifests: 2 files removed")
+    assert [path.stem for path in folder.glob("*.manifest")] == [new]
+    assert kdr("verify", new)[0] == 0
+
+
+def test_gc_removes_the_snapshots_that_nothing_needs(
+    kdr: Kdr, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_bytes(b"12345")
+    key = kdr("publish", "--content", tree / "a", "--snapshot", tmp_path / "kept")[1].split("/")[2]
+    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
+    assert kdr("gc", "--snapshots", tmp_path / "kept")[1].endswith("kept: 0 files removed, 0 bytes\n")
+    kdr("revoke", key)
+    assert kdr("gc", "--snapshots", tmp_path / "kept")[1].endswith("kept: 1 files removed, 5 bytes\n")
+    assert "nothing has been kept there" in kdr("gc", "--snapshots", tree)[2]
+
+
+def test_the_doctor_sees_a_lost_manifest(kdr: Kdr, tree: Path, registry_path: Path, tmp_path: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    kdr("publish", "--content", tree)
+    kdr("publish", "--content", tree / "a", "--snapshot", tmp_path / "kept")
+    _, out, _ = kdr("doctor")
+    assert out.count(": readable on disk, private") == 2
+    assert "snapshot of a file" in out
+    for path in registry_path.with_name("registry.sqlite.manifests").glob("*.manifest"):
+        path.unlink()
+    code, out, _ = kdr("doctor")
+    assert code == 1
+    assert "No such file or directory; publish it again, with content=True" in out
 
 
 def test_list_shows_what_is_registered(kdr: Kdr, tree: Path) -> None:

@@ -1,0 +1,107 @@
+"""The bar as a person sees it: in a terminal, and in a kernel."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from hub.content.progress import Progress
+
+PROGRAM = """
+import time
+from hub.content.progress import Progress
+with Progress("hashing") as progress:
+    progress.expect(4_000_000)
+    progress.pass_files(1234)
+    for _ in range(8):
+        time.sleep({pause})
+        progress.add(500_000)
+print("done")
+"""
+
+
+def run_in_terminal(program: str) -> str:
+    """Run a program in a terminal and return all that it shows."""
+    terminal, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=side, stderr=side, stdin=side)
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # EIO: nobody writes any more.
+            break
+    os.close(terminal)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
+def test_work_that_lasts_shows_a_bar_in_a_terminal() -> None:
+    shown = run_in_terminal(PROGRAM.format(pause=0.25))
+    assert re.search(r"hashing: +\d+%\|.*\| .*/4\.00M.*1,234 files", shown)
+    assert "done" in shown
+
+
+def test_short_work_shows_none() -> None:
+    assert run_in_terminal(PROGRAM.format(pause=0.01)).split() == ["done"]
+
+
+def test_where_nobody_looks_there_is_none() -> None:
+    run = subprocess.run([sys.executable, "-c", PROGRAM.format(pause=0.25)], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("done\n", "")
+
+
+def test_without_tqdm_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr("hub.content.progress.find_spec", lambda name: None)
+    with Progress("hashing") as progress:
+        progress.expect(1)
+        progress.add(1)
+        progress.pass_files(1)
+
+
+def test_a_kernel_shows_it_in_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        shown: list[str] = []
+
+        def look(message: dict[str, Any]) -> None:
+            if message["msg_type"] in ("display_data", "stream"):
+                shown.append(str(message["content"]))
+
+        client.execute_interactive(PROGRAM.format(pause=0.25), output_hook=look, timeout=60)
+        assert any("hashing" in text or "application/vnd.jupyter.widget-view" in text for text in shown)
+        shown.clear()
+        client.execute_interactive(PROGRAM.format(pause=0.0), output_hook=look, timeout=60)
+        assert shown == ["{'name': 'stdout', 'text': 'done\\n'}"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_publishing_a_large_file_shows_how_far_it_is(tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(6 << 30)
+    program = (
+        f"import hub; hub.JupyterRelayHub(registry={os.fspath(tmp_path / 'registry')!r}, base_url='/')"
+        f".serve_file({os.fspath(tmp_path / 'big')!r}, content=True)"
+    )
+    started = time.monotonic()
+    shown = run_in_terminal(program)
+    if time.monotonic() - started < 2:
+        pytest.skip("this machine hashes 6 GiB before a bar shows")
+    assert len(set(re.findall(r"(\d+)%\|", shown))) > 3

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from hub import InvalidOption, JupyterRelayHub, SnapshotError
+from hub.content import snapshots
+from hub.content.cleaning import clean_up
+from tests.conftest import make_settled, need
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+def objects(kept: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (kept / "objects").rglob("*") if path.is_file()}
+
+
+def test_each_file_is_kept_once_and_read_only(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(b"same")
+    (tree / "b").write_bytes(b"same")
+    (tree / "c").write_bytes(b"other")
+    hub.serve_tree(tree, content=True, snapshot=kept)
+    hub.serve_file(tree / "c", content=True, snapshot=kept)
+    assert objects(kept) == {blake3(data).hexdigest(): data for data in (b"same", b"other")}
+    for path in (kept / "objects").rglob("*/*"):
+        assert path.stat().st_mode & 0o777 == 0o444
+    assert kept.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_snapshot_is_registered_in_place_of_the_original(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    plain = hub.serve_tree(tree, content=True)
+    snapshot = hub.serve_tree(tree, content=True, snapshot=kept)
+    assert snapshot == plain
+    registration = hub.registry.find(snapshot.key)
+    assert registration is not None
+    assert (registration.is_kept, registration.root) == (True, os.fsencode(kept))
+
+
+def test_a_second_time_nothing_is_copied(
+    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_bytes(b"1")
+    hub.serve_tree(tree, content=True, snapshot=kept)
+    hub.serve_file(tree / "a", content=True, snapshot=kept)
+    monkeypatch.setattr(snapshots, "_copy", lambda *arguments: pytest.fail("it copied"))
+    monkeypatch.setattr("hub.content.hashing._digest", lambda *arguments: pytest.fail("it read"))
+    hub.serve_tree(tree, content=True, snapshot=kept)
+    hub.serve_file(tree / "a", content=True, snapshot=kept)
+
+
+def test_a_copy_that_was_damaged_is_made_again(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(b"right")
+    hub.serve_file(tree / "a", content=True, snapshot=kept)
+    (copy,) = (path for path in (kept / "objects").rglob("*/*"))
+    copy.chmod(0o600)
+    copy.write_bytes(b"wrong")
+    hub.serve_file(tree / "a", content=True, snapshot=kept)
+    assert objects(kept) == {blake3(b"right").hexdigest(): b"right"}
+
+
+def test_a_file_that_changes_before_it_is_copied_is_told(
+    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_bytes(b"old")
+    make_settled(tree / "a")
+    real = snapshots.SnapshotFolder.keep_tree
+
+    def change_before(*arguments: object) -> None:
+        (tree / "a").write_bytes(b"new")
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(snapshots.SnapshotFolder, "keep_tree", change_before)
+    with pytest.raises(OSError, match="changed each time that it is read; try again"):
+        hub.serve_tree(tree, content=True, snapshot=kept)
+    assert objects(kept) == {}
+    assert hub.registry.registrations() == []
+
+
+def test_what_no_registration_needs_is_removed(
+    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
+    (tree / "a").write_bytes(b"both")
+    (tree / "b").write_bytes(b"tree alone")
+    whole = hub.serve_tree(tree, content=True, snapshot=kept)
+    hub.serve_file(tree / "a", content=True, snapshot=kept)
+    (kept / "objects" / "ab").mkdir(exist_ok=True)
+    (kept / "objects" / "ab" / "left.tmp").write_bytes(b"by a killed process")
+    assert dict(clean_up(hub.registry, [os.fspath(kept)])) == {"manifests": (0, 0), f"snapshots in {kept}": (1, 19)}
+    whole.revoke()
+    assert dict(clean_up(hub.registry, [os.fspath(kept)]))[f"snapshots in {kept}"] == (1, 10)
+    assert list(objects(kept).values()) == [b"both"]
+
+
+def test_what_another_registry_needs_stays(
+    hub: JupyterRelayHub, tree: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
+    (tree / "a").write_bytes(b"1")
+    other = JupyterRelayHub(registry=tmp_path / "other" / "registry.sqlite", base_url="/")
+    for relay in (hub, other):
+        relay.serve_tree(tree, content=True, snapshot=kept)
+    for registration in hub.registry.registrations():
+        hub.registry.revoke(registration.key)
+    list(clean_up(hub.registry, [os.fspath(kept)]))
+    assert list(objects(kept).values()) == [b"1"]
+    other.registry.close()
+
+
+def test_what_was_kept_a_moment_ago_stays(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    hub.serve_tree(tree, content=True, snapshot=kept).revoke()
+    list(clean_up(hub.registry, [os.fspath(kept)]))
+    assert list(objects(kept).values()) == [b"1"]
+
+
+def test_a_folder_that_keeps_nothing_is_not_cleaned(hub: JupyterRelayHub, tmp_path: Path) -> None:
+    with pytest.raises(SnapshotError, match="nothing has been kept there"):
+        list(clean_up(hub.registry, [os.fspath(tmp_path)]))
+    assert list(tmp_path.glob("lock")) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told(hub: JupyterRelayHub, tree: Path, tmp_path: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    (tmp_path / "file").touch()
+    with pytest.raises(SnapshotError, match="Not a directory"):
+        hub.serve_tree(tree, content=True, snapshot=tmp_path / "file" / "kept")
+    assert hub.registry.registrations() == []
+
+
+def test_a_snapshot_needs_a_content_key(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    with pytest.raises(InvalidOption, match=r"snapshot=.* it needs content=True"):
+        hub.serve_tree(tree, snapshot=kept)
+
+
+@pytest.fixture
+def cloning_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder on XFS, where files share blocks."""
+    need("mkfs.xfs", is_there=shutil.which("mkfs.xfs") is not None, remedy="apt-get install xfsprogs")
+    image, folder = tmp_path / "xfs.img", tmp_path / "xfs"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", image], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"needs to mount a file system: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_where_the_file_system_can_a_copy_shares_the_originals_blocks(
+    hub: JupyterRelayHub, cloning_folder: Path
+) -> None:
+    original = cloning_folder / "big"
+    original.write_bytes(os.urandom(100 << 20))
+    os.sync()
+    before = shutil.disk_usage(cloning_folder).used
+    url = hub.serve_file(original, content=True, snapshot=cloning_folder / "kept")
+    os.sync()
+    assert shutil.disk_usage(cloning_folder).used - before < 10 << 20
+    original.write_bytes(b"overwritten")
+    (copy,) = (cloning_folder / "kept" / "objects").rglob("*/*")
+    assert blake3(copy.read_bytes()).hexdigest() == url.key
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(bytes(100_000))
+    program = (
+        "import resource, signal, hub; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"relay = hub.JupyterRelayHub(registry={os.fspath(hub.registry.path)!r}, base_url='/'); "
+        f"relay.registry.open(); resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)); "
+        f"relay.serve_file({os.fspath(tree / 'a')!r}, content=True, snapshot={os.fspath(kept)!r})"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "SnapshotError" in run.stderr
+    assert "File too large" in run.stderr
+    assert objects(kept) == {}

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hub.content import workers
+from hub.content.hashing import hash_batch
+from hub.content.manifests import ManifestStore
+from hub.content.trees import hash_tree
+from hub.content.workers import HashingProcesses
+from tests.conftest import make_settled
+from tests.hub.content.trees import hash_as_documented
+
+
+def children() -> set[int]:
+    return {int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+
+def started_children(before: set[int]) -> set[int]:
+    """Return the processes that threads of this one have started."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(child) for child in (task / "children").read_text().split()}
+    return found - before
+
+
+@pytest.fixture
+def files(tree: Path) -> Path:
+    for number in range(100):
+        (tree / f"{number}").write_bytes(b"%d" % number)
+    make_settled(tree / "99")
+    return tree
+
+
+@pytest.fixture
+def _always_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_FILES_WITHOUT_PROCESSES", 0)
+
+
+def test_little_is_hashed_here(files: Path) -> None:
+    with HashingProcesses(lambda size_bytes: None) as hashing:
+        hashing.expect(1, 1)
+        hashing.submit(hash_batch, os.fsencode(files), [b"1"]).result()
+        assert started_children(set()) == set()
+
+
+@pytest.mark.usefixtures("_always_processes")
+def test_processes_end_with_the_work(files: Path) -> None:
+    before = started_children(set())
+    with HashingProcesses(lambda size_bytes: None) as hashing:
+        hashing.expect(1, 1)
+        futures = [hashing.submit(hash_batch, os.fsencode(files), [b"%d" % number]) for number in range(100)]
+        assert [future.result() for future in futures] == [
+            hash_batch(os.fsencode(files), [b"%d" % number]) for number in range(100)
+        ]
+        started = started_children(before)
+        assert 1 <= len(started) <= len(os.sched_getaffinity(0))
+    assert started_children(before) == set()
+
+
+@pytest.mark.usefixtures("_always_processes")
+def test_what_a_killed_process_had_to_do_is_done_all_the_same(files: Path) -> None:
+    before = started_children(set())
+    with HashingProcesses(lambda size_bytes: None) as hashing:
+        hashing.expect(1, 1)
+        for number in range(100):
+            future = hashing.submit(hash_batch, os.fsencode(files), [b"%d" % number])
+            assert future.result() == hash_batch(os.fsencode(files), [b"%d" % number])
+            if number % 10 == 0:
+                for process in started_children(before):
+                    os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("_always_processes")
+def test_a_mapped_file_that_is_truncated_harms_nobody(tree: Path, registry_path: Path) -> None:
+    path = tree / "big"
+    with path.open("wb") as file:
+        file.truncate(512 << 20)
+    store = ManifestStore(registry_path)
+    with HashingProcesses(lambda size_bytes: None) as hashing:
+        hashing.expect(1, 1)
+        future = hashing.submit(hash_batch, os.fsencode(tree), [b"big"])
+        for size in range(400, 0, -40):
+            time.sleep(0.01)
+            os.truncate(path, size << 20)
+        future.result(60)
+    assert hash_tree(os.fsencode(tree), store) == hash_as_documented(tree)
+
+
+@pytest.mark.usefixtures("_always_processes")
+def test_without_an_interpreter_all_is_hashed_here(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with HashingProcesses(lambda size_bytes: None) as hashing:
+        hashing.expect(1, 1)
+        future = hashing.submit(hash_batch, os.fsencode(files), [b"1"])
+        assert future.result() == hash_batch(os.fsencode(files), [b"1"])
+
+
+def test_a_script_needs_no_guard(tree: Path, registry_path: Path, tmp_path: Path) -> None:
+    for number in range(3000):
+        (tree / f"{number}").write_bytes(b"%d" % number)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import hub, sys\n"
+        "relay = hub.JupyterRelayHub(registry=sys.argv[1], base_url='/')\n"
+        "print(relay.serve_tree(sys.argv[2], content=True).key)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, script, registry_path, tree], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.stdout.strip(), run.stderr) == (hash_as_documented(tree), "")
+
+
+def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path: Path) -> None:
+    for number in range(40):
+        with (tree / f"{number}").open("wb") as file:
+            file.truncate(256 << 20)
+    command = [sys.executable, "-m", "kdr_wsgi", "publish", "--content", "--registry", str(registry_path), str(tree)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while not (started := Path(f"/proc/{process.pid}/task").exists() and _descendants(process.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, complaints = process.communicate(timeout=10)
+    assert (process.returncode, printed, complaints) == (130, b"", b"")
+    for pid in started:
+        assert not Path(f"/proc/{pid}").exists()
+    listing = subprocess.run(
+        [sys.executable, "-m", "kdr_wsgi", "list", "--json", "--registry", registry_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert listing.stdout.strip() == "[]"
+
+
+def _descendants(process: int) -> set[int]:
+    found = set()
+    for task in Path(f"/proc/{process}/task").iterdir():
+        found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
