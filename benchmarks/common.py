@@ -70,7 +70,7 @@ def need(*programs: str) -> None:
     """Stop if a program is not installed."""
     for program in programs:
         if shutil.which(program) is None:
-            sys.exit(f"{program} is not installed; on Debian: apt-get install wrk nginx-light util-linux")
+            sys.exit(f"{program} is not installed; on Debian: apt-get install wrk nginx-light util-linux b3sum git")
 
 
 def make_tiles(root: Path) -> None:

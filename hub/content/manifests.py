@@ -31,7 +31,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from hub.content.hashing import HASH_BYTES
-from hub.content.signatures import SIGNATURE_BYTES, size_of
+from hub.content.signatures import SIGNATURE_BYTES, size_field_of
 from hub.content.walking import Record, signature_of
 from hub.errors import ManifestError
 from hub.filesystems import make_private_directories
@@ -68,7 +68,7 @@ class Columns(NamedTuple):
     def of(cls, records: Sequence[Record], hashes: Sequence[bytes]) -> Columns:
         """Return the columns of what was walked and hashed."""
         names = b"".join([record[:-SIGNATURE_BYTES] for record in records])
-        sizes = b"".join([_NUMBER.pack(size_of(signature_of(record))) for record in records])
+        sizes = b"".join([size_field_of(signature_of(record)) for record in records])
         return cls(names, b"".join(records), sizes, b"".join(hashes))
 
 

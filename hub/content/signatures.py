@@ -24,7 +24,7 @@ def make_signature(status: os.stat_result) -> bytes:
     No program can set the ctime, so that a rewrite that keeps size and mtime
     shows. The device is left out: its number may be another one after a reboot.
     """
-    return pack_signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return _NUMBERS.pack(status.st_size, status.st_mtime_ns & _MASK, status.st_ctime_ns & _MASK, status.st_ino & _MASK)
 
 
 def pack_signature(size_bytes: int, modified_ns: int, changed_ns: int, inode: int) -> bytes:
@@ -45,6 +45,11 @@ def _signed(number: int) -> int:
 def make_unsettled(signature: bytes) -> bytes:
     """Return a signature of the same size that is no file's."""
     return signature[:_SIZE_BYTES] + bytes(SIGNATURE_BYTES - _SIZE_BYTES)
+
+
+def size_field_of(signature: bytes) -> bytes:
+    """Return the file's size in bytes as a manifest has it."""
+    return signature[:_SIZE_BYTES]
 
 
 def size_of(signature: bytes) -> int:

@@ -142,9 +142,18 @@ class _Cursor:
 
 
 class _Batch(NamedTuple):
-    """Positions in a run, of files that are being hashed."""
+    """Positions in a run, of files that are being hashed.
+
+    Attributes
+    ----------
+    positions : list of int
+    untold_bytes : int
+        What is to be told of when it is done: without what processes of our own tell while they hash it.
+    future : Future
+    """
 
     positions: list[int]
+    untold_bytes: int
     future: Future[list[Outcome]]
 
 
@@ -166,9 +175,9 @@ def hash_pieces(
             for piece in pieces:
                 waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hashing, progress))
                 while waiting and (len(waiting) > _PIECES_AHEAD or _is_done(waiting[0])):
-                    yield _finish(waiting.popleft(), progress, executor)
+                    yield _finish(waiting.popleft(), progress)
             while waiting:
-                yield _finish(waiting.popleft(), progress, executor)
+                yield _finish(waiting.popleft(), progress)
         finally:
             for underway in waiting:
                 if isinstance(underway, _Underway):
@@ -178,49 +187,51 @@ def hash_pieces(
 
 def _submit(root: bytes, walked: Walked, hashing: Executor, progress: Progress) -> _Underway:
     batches = []
-    for positions in _divide(walked):
-        size_bytes = sum(_size(walked.records[position]) for position in positions)
-        progress.expect(size_bytes)
+    for positions, sizes in _divide(walked):
+        progress.expect(sum(sizes))
+        untold_bytes = sum(sizes)
         if isinstance(hashing, HashingProcesses):
-            hashing.expect(len(positions), size_bytes)
+            hashing.expect(len(sizes), sum(sizes))
+            untold_bytes = sum(size for size in sizes if size < LARGE_FILE_BYTES)
         entries = [entry_of(walked.records[position]) for position in positions]
-        batches.append(_Batch(positions, hashing.submit(hash_batch, root, entries)))
+        batches.append(_Batch(positions, untold_bytes, hashing.submit(hash_batch, root, entries)))
     return _Underway(walked, batches)
 
 
-def _divide(walked: Walked) -> Iterator[list[int]]:
-    """Yield the positions of what is to be hashed, as many as an executor gets at a time."""
+def _divide(walked: Walked) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield positions of what is to be hashed, as many as an executor gets at a time, and the sizes."""
     positions: list[int] = []
-    size_bytes = 0
+    sizes: list[int] = []
+    batch_bytes = 0
     for position, known in enumerate(walked.hashes):
         if known is None:
+            size = size_of(signature_of(walked.records[position]))
             positions.append(position)
-            size_bytes += _size(walked.records[position])
-            if len(positions) >= _BATCH_FILES or size_bytes >= _BATCH_BYTES:
-                yield positions
-                positions, size_bytes = [], 0
+            sizes.append(size)
+            batch_bytes += size
+            if len(positions) >= _BATCH_FILES or batch_bytes >= _BATCH_BYTES:
+                yield positions, sizes
+                positions, sizes, batch_bytes = [], [], 0
     if positions:
-        yield positions
+        yield positions, sizes
 
 
 def _is_done(piece: Known | _Underway) -> bool:
     return isinstance(piece, Known) or piece.is_done()
 
 
-def _finish(piece: Known | _Underway, progress: Progress, executor: Executor | None) -> Known | Read:
+def _finish(piece: Known | _Underway, progress: Progress) -> Known | Read:
     """Wait for what is being hashed of a piece."""
     if isinstance(piece, Known):
         return piece
     records, hashes = piece.walked
     outcomes: list[Outcome] = [
-        signature_of(record) + (known or b"") for record, known in zip(records, hashes, strict=True)
+        b"" if known is None else signature_of(record) + known for record, known in zip(records, hashes, strict=True)
     ]
-    for positions, future in piece.batches:
+    for positions, untold_bytes, future in piece.batches:
         for position, outcome in zip(positions, future.result(), strict=True):
             outcomes[position] = outcome
-            # Of large files our own processes tell while they read them.
-            if executor is not None or _size(records[position]) < LARGE_FILE_BYTES:
-                progress.add(_size(records[position]))
+        progress.add(untold_bytes)
     return Read(records, outcomes, [known is None for known in hashes])
 
 
@@ -231,10 +242,6 @@ def explain_outcome(number: int) -> str:
     if number in (errno.EACCES, errno.EPERM):
         return f"{os.strerror(number)}; make it readable, or move it elsewhere"
     return os.strerror(number)
-
-
-def _size(record: Record) -> int:
-    return size_of(signature_of(record))
 
 
 def _write(
