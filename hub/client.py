@@ -204,11 +204,9 @@ class JupyterRelayHub:
         registration = _describe("file", root, name, visibility, trusted, headers)
         ttl = check_ttl(ttl)
         if _check_content(content, key, snapshot, executor):
-            registration = self._give_content_key(registration, snapshot, executor)
-        else:
-            key = self._path_key(place, ending) if key is None else self._given_key(key)
-            registration = replace(registration, key=key)
-        return self._publish(registration, ttl)
+            return self._publish_by_content(registration, ttl, snapshot, executor)
+        key = self._path_key(place, ending) if key is None else self._given_key(key)
+        return self._publish(replace(registration, key=key), ttl)
 
     def serve_tree(
         self,
@@ -243,11 +241,9 @@ class JupyterRelayHub:
         registration = _describe("tree", root, b"", visibility, trusted, headers)
         ttl = check_ttl(ttl)
         if _check_content(content, key, snapshot, executor):
-            registration = self._give_content_key(registration, snapshot, executor)
-        else:
-            key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
-            registration = replace(registration, key=key)
-        return self._publish(registration, ttl)
+            return self._publish_by_content(registration, ttl, snapshot, executor)
+        key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
+        return self._publish(replace(registration, key=key), ttl)
 
     def _publish(self, registration: Registration, ttl: float | None) -> PublishedURL:
         now = time.time()
@@ -257,14 +253,19 @@ class JupyterRelayHub:
         url = f"{self.base_url}{self.route}/{registration.target}"
         return PublishedURL(url, registration.key, self.registry)
 
-    def _give_content_key(
-        self, registration: Registration, snapshot: str | os.PathLike[str] | None, executor: Executor | None
-    ) -> Registration:
+    def _publish_by_content(
+        self,
+        registration: Registration,
+        ttl: float | None,
+        snapshot: str | os.PathLike[str] | None,
+        executor: Executor | None,
+    ) -> PublishedURL:
         # Here, since most kernels hash nothing, and what it takes would slow `import hub` down.
-        from hub.content.publishing import give_content_key
+        from hub.content.publishing import content_key_given
 
-        folder = None if snapshot is None else Path(os.path.realpath(os.path.expanduser(snapshot)))
-        return give_content_key(registration, self.registry, executor, folder)
+        folder = None if snapshot is None else _find_folder(snapshot)
+        with content_key_given(registration, self.registry, executor, folder) as hashed:
+            return self._publish(hashed, ttl)
 
     def _given_key(self, key: str) -> str:
         # The prefix would hide that there is nothing behind it.
@@ -315,6 +316,19 @@ def _describe(
     )
 
 
+def _find_folder(snapshot: str | os.PathLike[str]) -> Path:
+    """Return the folder of snapshots, without links; raise InvalidOption if it can be none."""
+    try:
+        named = os.path.expanduser(os.fspath(snapshot))
+    except TypeError:
+        raise InvalidOption("snapshot", snapshot, "give the path of a folder") from None
+    if not isinstance(named, str) or not named or "\0" in named:
+        raise InvalidOption("snapshot", snapshot, "give the path of a folder, as a str or a Path")
+    if named.startswith("~"):
+        raise InvalidOption("snapshot", snapshot, "there is no such user")
+    return Path(os.path.realpath(named))
+
+
 def _check_content(content: bool, key: str | None, snapshot: object, executor: object) -> bool:
     """Return whether a content key is asked for; raise InvalidOption where the options contradict each other."""
     if not isinstance(content, bool):
@@ -324,6 +338,8 @@ def _check_content(content: bool, key: str | None, snapshot: object, executor: o
     for option, value in (("snapshot", snapshot), ("executor", executor)):
         if value is not None and not content:
             raise InvalidOption(option, value, "it needs content=True")
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise InvalidOption("executor", executor, "give a concurrent.futures.Executor")
     return content
 
 

@@ -40,6 +40,25 @@ _DANGEROUS_HEADERS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where the bytes are that a content key names.
+
+    Attributes
+    ----------
+    root : bytes
+        The absolute path, links resolved at the time of the registration.
+    signature : bytes
+        Of a file: what a stat said of it when it was hashed; of a tree empty.
+    is_kept : bool
+        `root` is a folder of snapshots, which has each file under its hash.
+    """
+
+    root: bytes
+    signature: bytes
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """A key, the root that it names and how the root is served.
 
@@ -68,6 +87,8 @@ class Registration:
         With a content key: `root` is a folder of snapshots, which has each file under its hash.
     other_names : frozenset of bytes
         With a file's content key: under what names equal files were published before.
+    other_sources : tuple of Source
+        With a content key: where else equal bytes were published, the latest first.
     """
 
     key: str
@@ -83,6 +104,7 @@ class Registration:
     signature: bytes = b""
     is_kept: bool = False
     other_names: frozenset[bytes] = frozenset()
+    other_sources: tuple[Source, ...] = ()
 
     @property
     def target(self) -> str:
@@ -94,7 +116,13 @@ class Registration:
         """What tells its answers from plain ones of the same bytes: empty, or a hash of trust and headers."""
         if not self.headers and not self.trusted:
             return ""
-        return blake3(repr((self.trusted, self.headers)).encode()).hexdigest(8)
+        headers = sorted((name.lower(), value) for name, value in self.headers)
+        return blake3(repr((self.trusted, headers)).encode()).hexdigest(8)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where the bytes are that a content key names, the latest first."""
+        return (Source(self.root, self.signature, self.is_kept), *self.other_sources)
 
     def is_expired(self) -> bool:
         """Whether the registration has ended by now."""

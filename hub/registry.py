@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from hub.errors import RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
-from hub.registration import Registration
+from hub.registration import Registration, Source
 
 #: How long a writer waits for the others before it gives up.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -46,9 +46,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE registration ADD COLUMN is_kept INTEGER NOT NULL DEFAULT 0",
         "CREATE TABLE hashed (path BLOB NOT NULL PRIMARY KEY, signature BLOB NOT NULL, content TEXT NOT NULL)",
         "CREATE TABLE name (key TEXT NOT NULL, name BLOB NOT NULL, PRIMARY KEY (key, name)) WITHOUT ROWID",
+        """
+        CREATE TABLE source (
+            key TEXT NOT NULL,
+            root BLOB NOT NULL,
+            signature BLOB NOT NULL,
+            is_kept INTEGER NOT NULL,
+            claimed_at REAL,
+            PRIMARY KEY (key, root)
+        ) WITHOUT ROWID
+        """,
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
+
+#: In how many places a content key's bytes are looked for, besides the latest.
+MAX_OTHER_SOURCES = 15
 
 _COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept"
 
@@ -84,7 +97,7 @@ class Registry:
     def claim(self, registration: Registration) -> None:
         """Store `registration`; it takes over a key that exists.
 
-        Names under which equal files were published before stay with a file's content key.
+        With a content key it joins what was claimed before: names, and places where the bytes are, stay.
 
         Raises
         ------
@@ -108,22 +121,34 @@ class Registry:
         with self._atomic() as connection:
             places = ", ".join("?" * len(values))
             connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
-            if registration.content and registration.kind == "file":
+            if registration.content:
                 connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
+                connection.execute(
+                    "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?)",
+                    (
+                        registration.key,
+                        registration.root,
+                        registration.signature,
+                        registration.is_kept,
+                        registration.claimed_at,
+                    ),
+                )
 
     def revoke(self, key: str) -> bool:
         """Remove the registration of `key`; False if there was none."""
         with self._atomic() as connection:
-            connection.execute("DELETE FROM name WHERE key = ?", (key,))
+            for table in ("name", "source"):
+                connection.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
             return connection.execute("DELETE FROM registration WHERE key = ?", (key,)).rowcount > 0
 
     def remove_expired(self, now: float) -> list[Registration]:
         """Remove the registrations that ended before `now` (seconds since the epoch) and return them."""
         with self._atomic() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE expires_at <= ?", (now,)).fetchall()
-            connection.execute(
-                "DELETE FROM name WHERE key IN (SELECT key FROM registration WHERE expires_at <= ?)", (now,)
-            )
+            for table in ("name", "source"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE key IN (SELECT key FROM registration WHERE expires_at <= ?)", (now,)
+                )
             connection.execute("DELETE FROM registration WHERE expires_at <= ?", (now,))
         return [_from_row(row) for row in rows]
 
@@ -159,6 +184,15 @@ class Registry:
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration ORDER BY key").fetchall()
         return [_from_row(row) for row in rows]
+
+    def kept_contents(self, folder: bytes) -> frozenset[str]:
+        """Return what is served from a folder of snapshots."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT content FROM registration WHERE key IN (SELECT key FROM source WHERE root = ? AND is_kept)",
+                (folder,),
+            ).fetchall()
+        return frozenset(content for (content,) in rows)
 
     def journal_mode(self) -> str:
         """Return how SQLite makes a change whole: ``wal`` or ``delete``."""
@@ -416,10 +450,18 @@ def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     if row is None:
         return None
     registration = _from_row(row)
-    if not registration.content or registration.kind == "tree":
+    if not registration.content:
         return registration
-    names = frozenset(name for (name,) in connection.execute("SELECT name FROM name WHERE key = ?", (key,)))
-    return replace(registration, other_names=names - {registration.name})
+    names = connection.execute("SELECT name FROM name WHERE key = ? AND name <> ?", (key, registration.name))
+    sources = connection.execute(
+        "SELECT root, signature, is_kept FROM source WHERE key = ? AND root <> ? ORDER BY claimed_at DESC LIMIT ?",
+        (key, registration.root, MAX_OTHER_SOURCES),
+    )
+    return replace(
+        registration,
+        other_names=frozenset(name for (name,) in names),
+        other_sources=tuple(Source(root, signature, bool(is_kept)) for root, signature, is_kept in sources),
+    )
 
 
 def _from_row(row: tuple[Any, ...]) -> Registration:

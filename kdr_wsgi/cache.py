@@ -8,8 +8,8 @@ import time
 
 from kdr_wsgi.files import SmallFile
 
-#: A root, an entry below it and the name under which it is exposed.
-Place = tuple[bytes, bytes, bytes]
+#: A root, an entry below it, and as what it is exposed.
+CacheKey = tuple[bytes, bytes, bytes]
 
 #: After this long a file is read again, whatever its status says: stores through a memory map change no times at
 #: once (mmap(2), msync(2)), and a folder that was moved away may be reached through a link now.
@@ -35,10 +35,10 @@ class FileCache:
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
         self._size_bytes = 0
-        self._entries: dict[Place, _Entry] = {}
+        self._entries: dict[CacheKey, _Entry] = {}
         self._lock = threading.Lock()
 
-    def find(self, place: Place, status: os.stat_result) -> SmallFile | None:
+    def find(self, place: CacheKey, status: os.stat_result) -> SmallFile | None:
         """Return the file at `place` if `status`, taken just now, is of the version that is kept."""
         entry = self._entries.get(place)
         if entry is None or time.monotonic() > entry.ends_at or not entry.file.version.is_of(status):
@@ -46,7 +46,7 @@ class FileCache:
         entry.was_asked_for = True
         return entry.file
 
-    def add(self, place: Place, file: SmallFile) -> None:
+    def add(self, place: CacheKey, file: SmallFile) -> None:
         """Keep `file`, unless a later change might not show in its version."""
         if not file.version.is_settled:
             return
@@ -66,7 +66,7 @@ class FileCache:
             self._entries[place] = entry
             self._size_bytes += entry.size_bytes
 
-    def _remove(self, place: Place) -> None:
+    def _remove(self, place: CacheKey) -> None:
         entry = self._entries.pop(place, None)
         if entry is not None:
             self._size_bytes -= entry.size_bytes

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from hub import HubError, JupyterRelayHub, __version__
 from hub.content.cleaning import clean_up
+from hub.content.snapshots import SnapshotFolder
 from hub.content.verifying import verify
 from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration
@@ -303,6 +304,8 @@ def _gc(options: argparse.Namespace) -> int:
     from kdr_wsgi.doctor import is_missing
 
     registry = _open_registry(options)
+    for name in options.snapshots:
+        SnapshotFolder(Path(os.path.realpath(name)), registry).check()
     removed = registry.remove_expired(time.time())
     if options.missing:
         for registration in registry.registrations():

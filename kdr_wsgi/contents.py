@@ -9,12 +9,30 @@ from typing import NamedTuple
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.snapshots import object_entry
 from hub.errors import ManifestError
-from hub.registration import Registration
+from hub.registration import Registration, Source
 from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.errors import IsDirectory, ManifestUnavailable, NoSuchEntry
 
 #: Trees that are kept open; each is a map of two files.
 _OPEN_TREES = 128
+
+
+class Place(NamedTuple):
+    """Where a promised file may be.
+
+    Attributes
+    ----------
+    root : bytes
+        A folder, or the file itself.
+    below : bytes or None
+        The entry of the file below the folder.
+    signature : bytes
+        What a stat said of the file that had the promised bytes (`hub.content.signatures`).
+    """
+
+    root: bytes
+    below: bytes | None
+    signature: bytes
 
 
 class Promise(NamedTuple):
@@ -24,22 +42,19 @@ class Promise(NamedTuple):
     ----------
     digest : bytes
         The BLAKE3 hash of the file's bytes.
-    signature : bytes
-        What a stat said of the file that had them (`hub.content.signatures`).
-    below : bytes or None
-        Where it is below the registration's root; None: the root itself is the file.
+    places : list of Place
+        Where it may be, the best first.
     """
 
     digest: bytes
-    signature: bytes
-    below: bytes | None
+    places: list[Place]
 
 
 class Child(NamedTuple):
-    """What is in a folder; `promise` is None for a folder."""
+    """What is in a folder; `signature` is None for a folder."""
 
     name: bytes
-    promise: Promise | None
+    signature: bytes | None
 
 
 class Contents:
@@ -72,14 +87,24 @@ class Contents:
             if entry != registration.name and entry not in registration.other_names:
                 raise NoSuchEntry
             digest = bytes.fromhex(registration.content)
-            return Promise(digest, registration.signature, object_entry(digest) if registration.is_kept else None)
-        tree = self._tree(registration)
+            places = [
+                Place(source.root, object_entry(digest) if source.is_kept else None, source.signature)
+                for source in registration.sources
+            ]
+            return Promise(digest, places)
+        trees = self._trees(registration)
+        manifest = trees[0][1].manifest
         name = b"/".join(split_entry(entry))
-        position = None if entry.endswith(b"/") else tree.manifest.find(name)
+        position = None if entry.endswith(b"/") else manifest.find(name)
         if position is None:
-            start, stop = tree.manifest.folder(name + b"/" if name else b"")
+            start, stop = manifest.folder(name + b"/" if name else b"")
             raise IsDirectory if start < stop or not name else NoSuchEntry
-        return self._promise(registration, tree, position)
+        digest = manifest.hash(position)
+        places = [
+            Place(source.root, object_entry(digest) if source.is_kept else name, tree.signature(position))
+            for source, tree in trees
+        ]
+        return Promise(digest, places)
 
     def list_folder(self, registration: Registration, folder: bytes, limit: int) -> tuple[list[Child], int]:
         """Return the first `limit` of what is in a folder of a tree, and how many files are behind these.
@@ -90,7 +115,7 @@ class Contents:
             There is no such folder.
         ManifestUnavailable
         """
-        tree = self._tree(registration)
+        _, tree = self._trees(registration)[0]
         manifest = tree.manifest
         prefix = b"".join(name + b"/" for name in split_entry(folder))
         position, stop = manifest.folder(prefix)
@@ -103,17 +128,25 @@ class Contents:
                 children.append(Child(name, None))
                 _, position = manifest.folder(prefix + name + slash)
             else:
-                children.append(Child(name, self._promise(registration, tree, position)))
+                children.append(Child(name, tree.signature(position)))
                 position += 1
         return children, stop - position
 
-    def _promise(self, registration: Registration, tree: Tree, position: int) -> Promise:
-        digest = tree.manifest.hash(position)
-        entry = object_entry(digest) if registration.is_kept else tree.manifest[position]
-        return Promise(digest, tree.signature(position), entry)
+    def _trees(self, registration: Registration) -> list[tuple[Source, Tree]]:
+        """Return the tree at each source of which that is known.
 
-    def _tree(self, registration: Registration) -> Tree:
-        try:
-            return self._open_tree(registration.content, registration.root, registration.claimed_at)
-        except ManifestError as error:
-            raise ManifestUnavailable(str(error)) from error
+        Raises
+        ------
+        ManifestUnavailable
+            At none.
+        """
+        found = []
+        failures = []
+        for source in registration.sources:
+            try:
+                found.append((source, self._open_tree(registration.content, source.root, registration.claimed_at)))
+            except ManifestError as error:
+                failures.append(str(error))
+        if not found:
+            raise ManifestUnavailable(failures[0])
+        return found

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from functools import partial
 from types import TracebackType
 from typing import Union
 
@@ -149,14 +148,11 @@ class PromisedFile(_File):
         Opens the file that has this hash, or raises ContentChanged.
     """
 
-    __slots__ = ("digest", "open")
+    __slots__ = ("open",)
 
-    def __init__(
-        self, version: FileVersion, media_type: MediaType, digest: bytes, opener: Callable[[PromisedFile], File]
-    ) -> None:
+    def __init__(self, version: FileVersion, media_type: MediaType, digest: bytes, opener: Callable[[], File]) -> None:
         super().__init__(version, media_type, etag=f'"{digest.hex()}"')
-        self.digest = digest
-        self.open = partial(opener, self)
+        self.open = opener
 
 
 class CheckedSpan:

@@ -98,9 +98,9 @@ def _show(entry: bytes) -> str:
 
 def _describe_promised(child: Child) -> Row:
     href, shown = _link(child.name)
-    if child.promise is None:
+    if child.signature is None:
         return Row(f"{href}/", f"{shown}/", "", "")
-    size_bytes, modified_ns, _, _ = unpack_signature(child.promise.signature)
+    size_bytes, modified_ns, _, _ = unpack_signature(child.signature)
     return Row(href, shown, f"{size_bytes:,}", _format_time(modified_ns / 1e9))
 
 

@@ -9,9 +9,9 @@ from blake3 import blake3
 from hub.content.signatures import size_of
 from hub.registration import Registration
 from kdr_wsgi import beneath
-from kdr_wsgi.cache import FileCache, Place
-from kdr_wsgi.contents import Contents, Promise
-from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry
+from kdr_wsgi.cache import CacheKey, FileCache
+from kdr_wsgi.contents import Contents, Place, Promise
+from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry, RelayError
 from kdr_wsgi.files import File, OpenFile, PromisedFile, SmallFile
 from kdr_wsgi.media_types import MediaType, find_media_type
 from kdr_wsgi.rehashing import Rehasher
@@ -63,36 +63,52 @@ class FileStore:
 
     def _promise(self, registration: Registration, entry: bytes) -> PromisedFile:
         promise = self._contents.find(registration, entry)
-        place = (registration.root, entry, promise.digest)
+        media_type = _media_type(entry)
+        version = FileVersion.of(promise.places[0].signature)
+        return PromisedFile(version, media_type, promise.digest, lambda: self._open_promised(promise, media_type))
 
-        def open_promised(promised: PromisedFile) -> File:
+    def _open_promised(self, promise: Promise, media_type: MediaType) -> File:
+        """Return the file from the first place that has the bytes that are promised.
+
+        Raises
+        ------
+        ContentChanged
+            None has them any more.
+        """
+        failure: RelayError = ContentChanged()
+        for where in promise.places:
             try:
-                return self._find_kept(place, promise.below) or self._open_promised(place, promise, promised.media_type)
-            except (NoSuchEntry, IsDirectory):
-                raise ContentChanged from None
+                return self._open_at(where, promise.digest, media_type)
+            except (NoSuchEntry, IsDirectory, ContentChanged):
+                continue
+            except RelayError as error:
+                failure = error
+        raise failure
 
-        return PromisedFile(FileVersion.of(promise.signature), _media_type(entry), promise.digest, open_promised)
-
-    def _open_promised(self, place: Place, promise: Promise, media_type: MediaType) -> File:
+    def _open_at(self, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
-        file = _open(place[0], promise.below, media_type)
+        place = (where.root, where.below or b"", digest + media_type.content_type.encode())
+        kept = self._find_kept(place, where.below)
+        if kept is not None:
+            return kept
+        file = _open(where.root, where.below, media_type)
         if isinstance(file, SmallFile):
-            if blake3(file.body).digest() != promise.digest:
+            if blake3(file.body).digest() != digest:
                 raise ContentChanged
             self._cache.add(place, file)
             return file
         try:
-            if not file.version.has_signature(promise.signature):
-                if file.version.size_bytes != size_of(promise.signature):
+            if not file.version.has_signature(where.signature):
+                if file.version.size_bytes != size_of(where.signature):
                     raise ContentChanged
-                self._rehasher.check(file, promise.digest)
+                self._rehasher.check(file, digest)
         except BaseException:  # Ctrl-C too leaves no descriptor.
             os.close(file.detach())
             raise
         file.is_promised = True
         return file
 
-    def _find_kept(self, place: Place, below: bytes | None) -> SmallFile | None:
+    def _find_kept(self, place: CacheKey, below: bytes | None) -> SmallFile | None:
         """Return the file that was kept for `place`, if that on disk has not changed since.
 
         Raises

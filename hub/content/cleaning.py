@@ -23,18 +23,13 @@ def clean_up(registry: Registry, snapshots: Sequence[str]) -> Iterator[tuple[str
     ------
     RegistryError, ManifestError, SnapshotError
     """
+    folders = [SnapshotFolder(Path(os.path.realpath(name)), registry) for name in snapshots]
+    for folder in folders:
+        folder.check()
     store = ManifestStore(registry.path)
-    hashed = [registration for registration in registry.registrations() if registration.content]
-    needed = [
-        (registration.content, store.index_path(registration.content, registration.root))
-        for registration in hashed
-        if registration.kind == "tree"
-    ]
+    older_than = time.time() - _GRACE_SECONDS
+    needed = {registration.content for registration in registry.registrations()}
     with explained(store):
-        yield "manifests", store.clean_up(needed, time.time() - _GRACE_SECONDS)
-    for name in snapshots:
-        folder = SnapshotFolder(Path(os.path.realpath(os.path.expanduser(name))))
-        kept = frozenset(
-            registration.content for registration in hashed if registration.is_kept and registration.root == folder.root
-        )
-        yield f"snapshots in {name}", folder.clean_up(registry.path, kept)
+        yield "manifests", store.clean_up(needed, older_than)
+    for folder in folders:
+        yield f"snapshots in {folder.path}", folder.clean_up()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from typing import Union
 
 from blake3 import blake3
 
+from hub.content.opening import open_beneath
 from hub.content.signatures import is_settled, make_signature, make_unsettled, seconds_until_settled
 
 HASH_BYTES = 32
@@ -25,8 +25,6 @@ _BUFFER_BYTES = 1 << 22
 
 #: How often a file that changes under our eyes is read before we give up.
 _ATTEMPTS = 3
-
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 #: What became of a file: its signature and its hash, one after the other, or the errno of what went wrong.
 Outcome = Union[bytes, int]
@@ -55,21 +53,21 @@ def hash_batch(
     report : callable, optional
         Called with the number of bytes of a large file that have been hashed, now and then.
     """
-    return [_try_to_hash(os.path.join(root, entry), may_map, report) for entry in entries]
+    # On another machine the folder may be reached through links.
+    folder = os.path.realpath(root)
+    return [_try_to_hash(folder, entry, may_map, report) for entry in entries]
 
 
-def _try_to_hash(path: bytes, may_map: bool, report: Report | None) -> Outcome:
+def _try_to_hash(folder: bytes, entry: bytes, may_map: bool, report: Report | None) -> Outcome:
     try:
-        return _hash_file(path, may_map, report)
+        return _hash_file(folder, entry, may_map, report)
     except OSError as error:
         return error.errno or errno.EIO
 
 
-def _hash_file(path: bytes, may_map: bool, report: Report | None) -> Outcome:
-    descriptor = os.open(path, _FLAGS)
+def _hash_file(folder: bytes, entry: bytes, may_map: bool, report: Report | None) -> Outcome:
+    descriptor = open_beneath(folder, entry)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return errno.ENOENT
         for _ in range(_ATTEMPTS):
             outcome = hash_descriptor(descriptor, may_map=may_map, report=report)
             if outcome is not None:

@@ -35,7 +35,7 @@ class Journal:
 
     def earlier(self) -> list[Iterator[tuple[Record, bytes]]]:
         """Return what each earlier journal holds: records, in ascending order, and hashes."""
-        return [_read(path) for path in self._earlier]
+        return [_read_blocks(path) for path in self._earlier]
 
     def add(self, records: Sequence[Record], hashes: Sequence[bytes]) -> None:
         """Keep some more."""
@@ -55,7 +55,7 @@ class Journal:
                 path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Iterator[tuple[Record, bytes]]:
+def _read_blocks(path: Path) -> Iterator[tuple[Record, bytes]]:
     """Yield what a journal holds, up to where it is whole."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -64,6 +64,8 @@ def _read(path: Path) -> Iterator[tuple[Record, bytes]]:
     with open(descriptor, "rb") as file:
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             length, count, digest = _HEAD.unpack(head)
+            if length > os.fstat(descriptor).st_size:
+                return
             block = file.read(length)
             if blake3(block).digest() != digest:
                 return

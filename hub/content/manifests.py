@@ -6,18 +6,19 @@ For each tree there are two files (all numbers are 64 bits, little-endian):
   followed by a NUL; where each of them begins; their sizes; their hashes;
 - the *index* of one root: the records of a walk (`hub.content.walking`).
 
-Both end with how many entries there are, the tree's hash, and a word that says
-what the file is.
+Both end with how many entries there are, the tree's hash, a BLAKE3 hash of all
+that is before it in the file, and a word that says what the file is.
 """
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
-import shutil
 import struct
 import sys
 import tempfile
+import time
 from array import array
 from binascii import hexlify
 from bisect import bisect_left
@@ -41,9 +42,16 @@ TREE_CONTEXT = "kernel data relay 2026-11-25 tree"
 
 _MANIFEST_WORD = b"kdr-tree"
 _INDEX_WORD = b"kdr-stat"
-_END = struct.Struct("<Q32s8s")
+_END = struct.Struct("<Q32s32s8s")
+_CHECKSUM_AND_WORD_BYTES = 40
 _NUMBER = struct.Struct("<Q")
 _ENTRIES_PER_COPY = 4096
+_COPY_BYTES = 1 << 20
+
+_DRAFT_SUFFIX = ".tmp"
+
+#: A draft that is younger may not be locked yet.
+_YOUNG_SECONDS = 60.0
 
 
 class Columns(NamedTuple):
@@ -88,9 +96,12 @@ class _Mapped:
             raise self.damage()
         self.count: int
         self.digest: bytes
-        self.count, self.digest, found = _END.unpack_from(self.bytes, len(self.bytes) - _END.size)
-        if found != word:
-            raise self.damage()
+        end = len(self.bytes) - _END.size
+        self.count, self.digest, checksum, found = _END.unpack_from(self.bytes, end)
+        # A tenth of a second for a million entries, each time that a process opens it.
+        with memoryview(self.bytes) as whole:
+            if found != word or blake3(whole[:-_CHECKSUM_AND_WORD_BYTES], max_threads=blake3.AUTO).digest() != checksum:
+                raise self.damage()
 
     def damage(self) -> ManifestError:
         """Return the error that says that the file is not whole."""
@@ -230,7 +241,8 @@ class ManifestStore:
     """
 
     def __init__(self, registry: Path) -> None:
-        self.folder = registry.with_name(registry.name + ".manifests")
+        # Whoever reaches a registry through a link finds the same manifests.
+        self.folder = Path(f"{os.path.realpath(registry)}.manifests")
 
     def open(self, content: str, root: bytes) -> Tree:
         """Return the tree that hashes to `content`, with its signatures below `root`.
@@ -259,39 +271,33 @@ class ManifestStore:
             os.utime(path)
         return content
 
-    def clean_up(self, needed: Collection[tuple[str, Path]], older_than: float) -> tuple[int, int]:
+    def clean_up(self, needed: Collection[str], older_than: float) -> tuple[int, int]:
         """Remove what no registration needs.
 
         Parameters
         ----------
-        needed : collection of (str, Path)
-            The content and the index of each registered tree.
+        needed : collection of str
+            What the registered trees hash to.
         older_than : float
-            What is younger stays, seconds since the epoch: somebody may be about to register it.
+            What is younger stays, seconds since the epoch: somebody may be about to register it, or to go on.
 
         Returns
         -------
         (int, int)
             How many files were removed, and their bytes.
         """
-        contents = {content for content, _ in needed}
-        indexes = {index for _, index in needed}
         files = size_bytes = 0
         for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
             with suppress(FileNotFoundError):  # Somebody else cleans up, or has finished.
                 status = path.stat()
-                if (
-                    path in indexes
-                    or (path.stem in contents and path.parent == self.folder)
-                    or status.st_mtime > older_than
-                ):
-                    continue
-                path.unlink()
-                files += 1
-                size_bytes += status.st_size
+                if path.stem not in needed and status.st_mtime < older_than:
+                    path.unlink()
+                    files += 1
+                    size_bytes += status.st_size
         for folder in self.folder.glob("*/"):
             with suppress(OSError):  # It is not empty.
-                folder.rmdir()
+                if folder.stat().st_mtime < older_than:
+                    folder.rmdir()
         return files, size_bytes
 
     def root_folder(self, root: bytes) -> Path:
@@ -325,6 +331,7 @@ class TreeWriter:
         self._files = ExitStack()
         folder = store.root_folder(root)
         make_private_directories(folder / "file")
+        _remove_abandoned(folder)
         self._manifest, self._index, self._sizes, self._hashes = (
             self._files.enter_context(_Draft(folder)) for _ in range(4)
         )
@@ -353,35 +360,48 @@ class TreeWriter:
         ends = list(accumulate((len(entry) + 1 for entry in entries), initial=self._names_bytes))
         self._names_bytes = ends.pop()
         self._starts.extend(ends)
-        self._manifest.file.write(columns.names)
-        self._index.file.write(columns.records)
-        self._sizes.file.write(columns.sizes)
-        self._hashes.file.write(columns.hashes)
+        self._manifest.write(columns.names)
+        self._index.write(columns.records)
+        self._sizes.write(columns.sizes)
+        self._hashes.write(columns.hashes)
 
     def finish(self) -> str:
         """Let the files appear, and return what the tree hashes to, in hexadecimal."""
         digest = self._hasher.digest()
         if sys.byteorder == "big":
             self._starts.byteswap()
-        self._starts.tofile(self._manifest.file)
+        self._manifest.write(self._starts.tobytes())
         for column in (self._sizes, self._hashes):
             column.file.seek(0)
-            shutil.copyfileobj(column.file, self._manifest.file)
+            while block := column.file.read(_COPY_BYTES):
+                self._manifest.write(block)
         content = digest.hex()
         for draft, word, path in (
             (self._manifest, _MANIFEST_WORD, self._store.manifest_path(content)),
             (self._index, _INDEX_WORD, self._store.index_path(content, self._root)),
         ):
-            draft.file.write(_END.pack(len(self._starts), digest, word))
-            draft.publish(path)
+            draft.publish(path, len(self._starts), digest, word)
         return content
 
 
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the drafts of processes that were killed."""
+    for path in folder.glob(f"*{_DRAFT_SUFFIX}"):
+        # An error: somebody writes it, or has finished; or nobody can tell.
+        with suppress(OSError), open(path, "rb") as draft:
+            fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(draft.fileno()).st_mtime < time.time() - _YOUNG_SECONDS:
+                path.unlink()
+
+
 class _Draft:
-    """A file that is given its name when it is whole, and removed otherwise."""
+    """A file that is given its name when it is whole, and removed otherwise; a lock tells that somebody writes it."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False)  # noqa: SIM115  # closed by __exit__
+        self.file = tempfile.NamedTemporaryFile(dir=folder, suffix=_DRAFT_SUFFIX, delete=False)  # noqa: SIM115  # closed by __exit__
+        self._hasher = blake3()
+        with suppress(OSError):  # A file system without locks: only gc removes what is abandoned there.
+            fcntl.flock(self.file, fcntl.LOCK_EX)
 
     def __enter__(self) -> _Draft:
         return self
@@ -394,7 +414,14 @@ class _Draft:
         with suppress(OSError):  # A full disk has been told of before.
             self.file.close()
 
-    def publish(self, path: Path) -> None:
+    def write(self, data: bytes) -> None:
+        self._hasher.update(data)
+        self.file.write(data)
+
+    def publish(self, path: Path, count: int, digest: bytes, word: bytes) -> None:
+        """Write the end of the file and give it its name."""
+        self._hasher.update(_END.pack(count, digest, b"", word)[:-_CHECKSUM_AND_WORD_BYTES])
+        self.file.write(_END.pack(count, digest, self._hasher.digest(), word))
         self.file.flush()
         os.fsync(self.file.fileno())
         os.replace(self.file.name, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from importlib import import_module
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Progress:
     def __init__(self, what: str) -> None:
         self._bar = _make_bar(what)
         self._files = 0
-        self._size_bytes = 0
+        self._expected_bytes = 0
         self._lock = threading.Lock()
 
     def __enter__(self) -> Progress:
@@ -43,18 +44,23 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def expect(self, size_bytes: int) -> None:
-        """Tell of bytes that are to be hashed."""
-        if self._bar is not None:
-            self._size_bytes += size_bytes
-            self._bar.total = self._size_bytes
-
     def pass_files(self, files: int) -> None:
         """Tell of files that have been seen."""
+        self._files += files
         if self._bar is not None:
-            self._files += files
-            self._bar.set_postfix_str(f"{self._files:,} files", refresh=False)
-            self.add(0)
+            with self._lock:
+                self._bar.set_postfix_str(f"{self._files:,} files", refresh=False)
+                self._bar.update(0)
+
+    def expect(self, size_bytes: int) -> None:
+        """Tell of bytes that are to be hashed."""
+        self._expected_bytes += size_bytes
+
+    def expect_no_more(self) -> None:
+        """Tell that all has been seen; only now it can be said how much is left."""
+        if self._bar is not None:
+            with self._lock:
+                self._bar.total = self._expected_bytes
 
     def add(self, size_bytes: int) -> None:
         """Tell of bytes that have been hashed."""
@@ -64,18 +70,14 @@ class Progress:
 
 
 def _make_bar(what: str) -> tqdm[Any] | None:
-    if find_spec("tqdm") is None:
+    """Return a bar where somebody looks: in a kernel, whose stderr is no terminal, and in a terminal."""
+    in_kernel = is_kernel()
+    in_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not (in_kernel or in_terminal) or find_spec("tqdm") is None:
         return None
-    options: dict[str, Any] = {"desc": what, "total": 0, "unit": "B", "unit_scale": True, "delay": _DELAY_SECONDS}
-    if is_kernel():
-        if find_spec("ipywidgets") is not None:
-            from tqdm.notebook import tqdm as notebook_bar
-
-            return notebook_bar(**options)
-        # A kernel's stderr is no terminal, and yet somebody looks.
-        options["disable"] = False
-    else:
-        options["disable"] = not sys.stderr.isatty()
-    from tqdm import tqdm as text_bar
-
-    return text_bar(**options)
+    name = "tqdm.notebook" if in_kernel and find_spec("ipywidgets") is not None else "tqdm"
+    # tqdm's own lock is shared with processes, and a child that is killed while it holds it stops them all. Its thread
+    # that watches would be one more to mind in a fork.
+    own = {"_lock": threading.RLock(), "monitor_interval": 0}
+    kind: type[tqdm[Any]] = type("Bar", (import_module(name).tqdm,), own)
+    return kind(desc=what, unit="B", unit_scale=True, delay=_DELAY_SECONDS)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hub.content.hashing import hash_batch
 from hub.content.manifests import ManifestStore
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, make_signature, size_of
 from hub.content.snapshots import SnapshotFolder
 from hub.content.trees import explain_outcome, hash_tree
-from hub.content.workers import HashingProcesses
-from hub.errors import UnhashableEntry
+from hub.content.workers import make_hashing
+from hub.errors import InvalidOption, MissingPath, UnhashableEntry
 from hub.keys import content_key
 from hub.registration import Registration
 from hub.registry import Registry
 
 
-def give_content_key(
+@contextmanager
+def content_key_given(
     registration: Registration, registry: Registry, executor: Executor | None, snapshot: Path | None
-) -> Registration:
-    """Return `registration` with the key that its file or tree hashes to.
+) -> Iterator[Registration]:
+    """Give the block `registration` with the key that its file or tree hashes to; the block claims it.
 
     Parameters
     ----------
@@ -39,45 +40,59 @@ def give_content_key(
 
     Raises
     ------
-    UnhashableEntry, EndlessTree, ManifestError, SnapshotError, RegistryError
+    UnhashableEntry, EndlessTree, InvalidOption, MissingPath, ManifestError, SnapshotError, RegistryError
     """
     registry.open()
     root, signature = registration.root, b""
     store = ManifestStore(registry.path)
-    folder = SnapshotFolder(snapshot) if snapshot else None
     if registration.kind == "tree":
+        _check_apart(root, registry, snapshot)
         content = hash_tree(root, store, executor)
-        if folder:
-            folder.keep_tree(root, store.open(content, root), store, registry.path)
     else:
         signature, content = _hash_file(root, registry, executor)
-        if folder:
-            signature = folder.keep_file(root, signature, content, registry.path)
-    return replace(
-        registration,
-        key=content_key(content, registration.variant),
-        root=folder.root if folder else root,
-        content=content,
-        signature=signature,
-        is_kept=folder is not None,
-    )
+    hashed = replace(registration, key=content_key(content, registration.variant), content=content, signature=signature)
+    if snapshot is None:
+        yield hashed
+        return
+    folder = SnapshotFolder(snapshot, registry)
+    with folder.keeping():
+        if registration.kind == "tree":
+            folder.keep_tree(root, store.open(content, root), store)
+        else:
+            signature = folder.keep_file(root, signature, content)
+        yield replace(hashed, root=folder.root, signature=signature, is_kept=True)
+
+
+def _check_apart(root: bytes, registry: Registry, snapshot: Path | None) -> None:
+    """Raise if publishing the tree would change it."""
+    inside = os.path.join(root, b"")
+    if os.fsencode(os.path.realpath(registry.path)).startswith(inside):
+        raise UnhashableEntry(
+            str(registry.path),
+            "it is the registry, which each publication changes; publish a folder that does not hold it, "
+            "or name another registry in KDR_REGISTRY",
+        )
+    if snapshot is not None and os.path.join(os.fsencode(snapshot), b"").startswith(inside):
+        raise InvalidOption(
+            "snapshot", str(snapshot), "it is inside the tree that it is to keep; choose another folder"
+        )
 
 
 def _hash_file(path: bytes, registry: Registry, executor: Executor | None) -> tuple[bytes, str]:
     """Return a file's signature and what it hashes to, reading it only if a stat says something new."""
-    signature = make_signature(os.stat(path))
+    try:
+        signature = make_signature(os.stat(path))
+    except FileNotFoundError:
+        raise MissingPath(os.fsdecode(path)) from None
     known = registry.recall_hash(path, signature)
     if known is not None:
         return signature, known
     folder, name = os.path.split(path)
-    with ExitStack() as stack:
-        progress = stack.enter_context(Progress("hashing"))
-        progress.expect(size_of(signature))
-        hashing = executor
-        if hashing is None:
-            hashing = stack.enter_context(HashingProcesses(progress.add))
-            hashing.expect(1, size_of(signature))
-        (outcome,) = hashing.submit(hash_batch, folder, [name]).result()
+    size_bytes = size_of(signature)
+    with Progress("hashing") as progress, make_hashing(executor, progress) as hashing:
+        progress.expect(size_bytes)
+        progress.expect_no_more()
+        (outcome,) = hashing.submit(folder, [name], [size_bytes]).result()
     if isinstance(outcome, int):
         raise UnhashableEntry(os.fsdecode(path), explain_outcome(outcome))
     signature, content = outcome[:SIGNATURE_BYTES], outcome[SIGNATURE_BYTES:].hex()

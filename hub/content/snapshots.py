@@ -5,7 +5,8 @@ A folder of snapshots holds
 - ``objects/ab/ab12...``: each file once, under its hash, read-only;
 - ``kept/``: for each registration that needs some of them an empty file or, of
   a tree, its manifest; the name says which, and in which registry;
-- ``lock``: held by who adds, together, and by who cleans up, alone.
+- ``lock``: held by who keeps and registers, together with others, and by who
+  cleans up, alone.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -26,16 +27,20 @@ from blake3 import blake3
 
 from hub.content.hashing import CHANGING, HASH_BYTES, LARGE_FILE_BYTES, hash_batch
 from hub.content.manifests import Columns, Manifest, ManifestStore, Tree, TreeWriter
+from hub.content.opening import open_beneath
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, make_signature, size_of
 from hub.content.trees import explain_outcome
 from hub.content.walking import Record, entry_of, signature_of, split_records
-from hub.errors import HubError, SnapshotError, UnhashableEntry
+from hub.errors import HubError, ManifestError, SnapshotError, UnhashableEntry
 from hub.filesystems import make_private_directories
+from hub.registry import Registry
+from hub.secret import read_secret
 
-#: What every object's mtime is set to (2000-01-01); one that has another has been written to.
-_OBJECT_TIME_NS = 946_684_800 * 1_000_000_000
 _OBJECT_MODE = 0o444
+
+#: The names in ``kept/``.
+_NEED = re.compile(r"(?P<content>[0-9a-f]{64})\.(?P<kind>file|tree)\.[0-9a-f]{32}")
 
 #: ioctl(2) FICLONE, of Linux: share the blocks of another file until one of the two is written to.
 _FICLONE = 0x40049409
@@ -43,9 +48,6 @@ _NO_CLONING = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINV
 
 #: What is copied at a time.
 _BUFFER_BYTES = 1 << 20
-
-#: What was kept within this time may be about to be registered.
-_GRACE_SECONDS = 60.0
 
 #: Copies that are made at a time.
 _THREADS = 4
@@ -63,121 +65,157 @@ class SnapshotFolder:
     Parameters
     ----------
     path : Path
-        It is made where it does not exist.
-
-    Raises
-    ------
-    SnapshotError
-        From every method, where the folder cannot be read or written.
+        Absolute, free of links.
+    registry : Registry
+        What it has registered is needed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, registry: Registry) -> None:
         self.path = path
         self.root = os.fsencode(path)
+        self._registry = registry
 
-    def keep_file(self, path: bytes, signature: bytes, content: str, registry: Path) -> bytes:
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Let nobody clean up until what is kept in the block is registered, which it does at its end.
+
+        The folder is made where it does not exist.
+
+        Raises
+        ------
+        SnapshotError
+            Nobody can write there.
+        """
+        with self._explained():
+            for name in ("objects", "kept"):
+                make_private_directories(self.path / name / "file")
+            with self._locked(fcntl.LOCK_SH):
+                yield
+
+    def keep_file(self, path: bytes, signature: bytes, content: str) -> bytes:
         """Keep a file that hashes to `content`; return the signature of the copy."""
-        with self._locked(fcntl.LOCK_SH):
-            kept = self._keep(path, signature, bytes.fromhex(content))
-            self._note_need(content, "file", registry).touch()
+        folder, name = os.path.split(path)
+        target = os.path.join(self.root, object_entry(bytes.fromhex(content)))
+        self._need_path(content, "file").touch()
+        with suppress(FileNotFoundError):
+            kept = make_signature(os.stat(target))
+            if self._registry.recall_hash(target, kept) == content:
+                return kept
+        kept = self._keep(folder, name + b"\0" + signature, bytes.fromhex(content))
+        self._registry.remember_hash(target, kept, content)
         return kept
 
-    def keep_tree(self, root: bytes, tree: Tree, store: ManifestStore, registry: Path) -> None:
+    def keep_tree(self, root: bytes, tree: Tree, store: ManifestStore) -> None:
         """Keep all files of a tree; write the index of the copies."""
+        content = tree.manifest.digest.hex()
+        # First: what is copied before a crash is needed too.
+        with tempfile.NamedTemporaryFile(dir=self.path / "kept", suffix=".tmp") as draft:
+            shutil.copyfile(store.manifest_path(content), draft.name)
+            with suppress(FileExistsError):
+                os.link(draft.name, self._need_path(content, "tree"))
+        earlier: Tree | None = None
+        with suppress(ManifestError):  # It was not kept before.
+            earlier = store.open(content, self.root)
         with (
-            self._locked(fcntl.LOCK_SH),
             ThreadPoolExecutor(_THREADS) as threads,
             Progress("keeping") as progress,
             TreeWriter(store, self.root) as writer,
         ):
-            content = tree.manifest.digest.hex()
-            # First: what is copied before a crash is needed too.
-            need = self._note_need(content, "tree", registry)
-            with tempfile.NamedTemporaryFile(dir=self.path, suffix=".tmp") as draft:
-                shutil.copyfile(store.manifest_path(content), draft.name)
-                with suppress(FileExistsError):
-                    os.link(draft.name, need)
-            need.touch()
+            position = 0
             for columns in tree.pieces(0, len(tree.manifest)):
                 records = list(split_records(columns.records))
-                progress.expect(sum(size_of(signature_of(record)) for record in records))
+                progress.pass_files(len(records))
                 digests = [columns.hashes[at : at + HASH_BYTES] for at in range(0, len(columns.hashes), HASH_BYTES)]
-                keep = partial(self._keep_record, root, progress)
-                writer.add(Columns.of(list(threads.map(keep, records, digests)), digests))
+                known = [earlier.signature(position + at) if earlier else b"" for at in range(len(records))]
+                kept = threads.map(partial(self._keep_record, root, progress), records, digests, known)
+                writer.add(Columns.of(list(kept), digests))
+                position += len(records)
             writer.finish()
 
-    def clean_up(self, registry: Path, needed: frozenset[str]) -> tuple[int, int]:
-        """Remove what no registration needs any more.
+    def check(self) -> None:
+        """Raise SnapshotError if nothing has ever been kept there."""
+        if not (self.path / "lock").exists():
+            raise SnapshotError(str(self.path), "nothing has been kept there")
 
-        Parameters
-        ----------
-        registry : Path
-        needed : frozenset of str
-            The contents that `registry` has registered from this folder.
+    def clean_up(self) -> tuple[int, int]:
+        """Remove what no registration needs any more.
 
         Returns
         -------
         (int, int)
             How many files were removed, and their bytes.
+
+        Raises
+        ------
+        SnapshotError, ManifestError, RegistryError
         """
-        if not (self.path / "lock").exists():
-            raise SnapshotError(str(self.path), "nothing has been kept there")
+        self.check()
         files = size_bytes = 0
-        with self._locked(fcntl.LOCK_EX):
-            for need in (self.path / "kept").glob(f"*{_suffix(registry)}"):
-                is_new = need.stat().st_mtime > time.time() - _GRACE_SECONDS
-                if need.name.partition(".")[0] not in needed and not is_new:
+        with self._explained(), self._locked(fcntl.LOCK_EX):
+            registered = self._registry.kept_contents(self.root)
+            own = self._own_suffix()
+            for need in (self.path / "kept").iterdir():
+                if need.name.endswith(own) and need.name.partition(".")[0] not in registered:
                     need.unlink()
-            digests = set(self._needed_digests())
-            for path in (self.path / "objects").glob("*/*"):
-                if path.name not in digests:
+            needed = set(self._needed_digests())
+            for path in (*(self.path / "objects").glob("*/*"), *(self.path / "kept").glob("*.tmp")):
+                if path.name not in needed:
                     size_bytes += path.stat().st_size
                     files += 1
                     path.unlink()
         return files, size_bytes
 
     def _needed_digests(self) -> Iterator[str]:
-        for need in (self.path / "kept").glob("*"):
-            content, kind = need.name.split(".")[:2]
-            if kind == "file":
-                yield content
+        for need in (self.path / "kept").iterdir():
+            known = _NEED.fullmatch(need.name)
+            if known is None:
+                continue
+            if known["kind"] == "file":
+                yield known["content"]
             else:
                 manifest = Manifest(need)
                 for position in range(len(manifest)):
                     yield manifest.hash(position).hex()
 
-    def _note_need(self, content: str, kind: str, registry: Path) -> Path:
-        need = self.path / "kept" / f"{content}.{kind}{_suffix(registry)}"
-        make_private_directories(need)
-        return need
+    def _need_path(self, content: str, kind: str) -> Path:
+        return self.path / "kept" / f"{content}.{kind}{self._own_suffix()}"
 
-    def _keep_record(self, root: bytes, progress: Progress, record: Record, digest: bytes) -> Record:
-        signature = signature_of(record)
-        kept = self._keep(os.path.join(root, entry_of(record)), signature, digest)
-        progress.add(size_of(signature))
+    def _own_suffix(self) -> str:
+        """Return what ends the names of what this registry needs; another one may lie at the same path elsewhere."""
+        return f".{blake3(b'snapshots', key=read_secret(self._registry.path)).hexdigest(16)}"
+
+    def _keep_record(self, root: bytes, progress: Progress, record: Record, digest: bytes, known: bytes) -> Record:
+        kept = self._keep(root, record, digest, known)
+        progress.add(size_of(kept))
         return entry_of(record) + b"\0" + kept
 
-    def _keep(self, path: bytes, signature: bytes, digest: bytes) -> bytes:
-        """Make sure that the file's bytes are in the folder; return the signature of the copy."""
-        target = os.path.join(self.root, object_entry(digest))
+    def _keep(self, root: bytes, record: Record, digest: bytes, known: bytes = b"") -> bytes:
+        """Make sure that the bytes of a file are in the folder; return the signature of the copy.
+
+        A copy that is there is read, unless a stat says of it what is `known`.
+
+        Raises
+        ------
+        UnhashableEntry
+            The file has changed.
+        """
+        entry = object_entry(digest)
+        target = os.path.join(self.root, entry)
         with suppress(FileNotFoundError):
-            status = os.stat(target)
-            is_whole = status.st_size == size_of(signature) and status.st_mtime_ns == _OBJECT_TIME_NS
-            if is_whole or _has_hash(target, digest):
-                return make_signature(status)
+            kept = make_signature(os.stat(target, follow_symlinks=False))
+            if kept == known or _has_hash(self.root, entry, digest):
+                return kept
             os.unlink(target)
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
         descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(target), suffix=b".tmp")
         try:
-            with open(descriptor, "wb") as copy:
-                is_as_hashed = _copy(path, descriptor, signature)
+            with open(descriptor, "wb"):
+                is_as_hashed = _copy(root, record, descriptor)
                 os.fchmod(descriptor, _OBJECT_MODE)
-                os.utime(descriptor, ns=(_OBJECT_TIME_NS, _OBJECT_TIME_NS))
-                if size_of(signature) >= LARGE_FILE_BYTES:
+                if size_of(signature_of(record)) >= LARGE_FILE_BYTES:
                     os.fsync(descriptor)
-                copy.flush()
-            if not is_as_hashed and not _has_hash(draft, digest):
-                raise UnhashableEntry(os.fsdecode(path), explain_outcome(CHANGING))
+            if not is_as_hashed and not _has_hash(*os.path.split(draft), digest):
+                raise UnhashableEntry(os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(CHANGING))
             # Not renamed over it: another process may have kept the same file, and noted what a stat says of its copy.
             with suppress(FileExistsError):
                 os.link(draft, target)
@@ -187,26 +225,41 @@ class SnapshotFolder:
 
     @contextmanager
     def _locked(self, operation: int) -> Iterator[None]:
+        with open(self.path / "lock", "ab") as lock:
+            fcntl.flock(lock, operation)
+            yield
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
         try:
-            make_private_directories(self.path / "file")
-            with open(self.path / "lock", "ab") as lock:
-                fcntl.flock(lock, operation)
-                yield
+            yield
         except HubError:
             raise
         except OSError as error:
-            raise SnapshotError(str(self.path), f"{error.strerror}: {os.fsdecode(error.filename or '')}") from error
+            where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+            raise SnapshotError(str(self.path), f"{error.strerror or error}{where}") from error
 
 
-def _copy(path: bytes, target: int, signature: bytes) -> bool:
-    """Copy a file; return whether a stat says of it what `signature` does, before and after."""
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _copy(root: bytes, record: Record, target: int) -> bool:
+    """Copy a file; return whether a stat says of it what it did when it was hashed, before and after.
+
+    Raises
+    ------
+    UnhashableEntry
+        It is not there any more.
+    """
     try:
-        is_same = make_signature(os.fstat(source)) == signature
+        source = open_beneath(root, entry_of(record))
+    except OSError as error:
+        raise UnhashableEntry(
+            os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(error.errno or errno.EIO)
+        ) from error
+    try:
+        is_same = make_signature(os.fstat(source)) == signature_of(record)
         if not _clone(source, target):
             with open(source, "rb", closefd=False) as reader, open(target, "wb", closefd=False) as writer:
                 shutil.copyfileobj(reader, writer, _BUFFER_BYTES)
-        return is_same and make_signature(os.fstat(source)) == signature
+        return is_same and make_signature(os.fstat(source)) == signature_of(record)
     finally:
         os.close(source)
 
@@ -222,11 +275,6 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _has_hash(path: bytes, digest: bytes) -> bool:
-    (outcome,) = hash_batch(b"", [path])
+def _has_hash(folder: bytes, name: bytes, digest: bytes) -> bool:
+    (outcome,) = hash_batch(folder, [name])
     return isinstance(outcome, bytes) and outcome[SIGNATURE_BYTES:] == digest
-
-
-def _suffix(registry: Path) -> str:
-    """Return what ends the names of what a registry needs."""
-    return f".{blake3(os.fsencode(registry)).hexdigest(8)}"

@@ -7,17 +7,18 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, compress
 from typing import NamedTuple
 
-from hub.content.hashing import CHANGING, LARGE_FILE_BYTES, Outcome, hash_batch
+from hub.content.hashing import CHANGING, Outcome
 from hub.content.journals import Journal
 from hub.content.manifests import Columns, ManifestStore, Tree, TreeWriter
+from hub.content.opening import GONE
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, size_of
 from hub.content.walking import Record, entry_of, signature_of, walk
-from hub.content.workers import HashingProcesses
+from hub.content.workers import Hashing, make_hashing
 from hub.errors import HubError, ManifestError, UnhashableEntry
 
 #: What an executor gets at a time.
@@ -26,9 +27,6 @@ _BATCH_BYTES = 32 << 20
 
 #: How many pieces are hashed, or wait for a large file in the first of them.
 _PIECES_AHEAD = 64
-
-#: Files that were removed, or replaced by something that is no file, since they were walked; the tree has them not.
-GONE = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
 class Known(NamedTuple):
@@ -142,18 +140,9 @@ class _Cursor:
 
 
 class _Batch(NamedTuple):
-    """Positions in a run, of files that are being hashed.
-
-    Attributes
-    ----------
-    positions : list of int
-    untold_bytes : int
-        What is to be told of when it is done: without what processes of our own tell while they hash it.
-    future : Future
-    """
+    """Positions in a run, of files that are being hashed."""
 
     positions: list[int]
-    untold_bytes: int
     future: Future[list[Outcome]]
 
 
@@ -170,14 +159,15 @@ def hash_pieces(
 ) -> Generator[Known | Read, None, None]:
     """Let the executor hash what is not known, some pieces ahead of what is yielded."""
     waiting: deque[Known | _Underway] = deque()
-    with HashingProcesses(progress.add) if executor is None else nullcontext(executor) as hashing:
+    with make_hashing(executor, progress) as hashing:
         try:
             for piece in pieces:
                 waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hashing, progress))
                 while waiting and (len(waiting) > _PIECES_AHEAD or _is_done(waiting[0])):
-                    yield _finish(waiting.popleft(), progress)
+                    yield _finish(waiting.popleft())
+            progress.expect_no_more()
             while waiting:
-                yield _finish(waiting.popleft(), progress)
+                yield _finish(waiting.popleft())
         finally:
             for underway in waiting:
                 if isinstance(underway, _Underway):
@@ -185,16 +175,12 @@ def hash_pieces(
                         batch.future.cancel()
 
 
-def _submit(root: bytes, walked: Walked, hashing: Executor, progress: Progress) -> _Underway:
+def _submit(root: bytes, walked: Walked, hashing: Hashing, progress: Progress) -> _Underway:
     batches = []
     for positions, sizes in _divide(walked):
         progress.expect(sum(sizes))
-        untold_bytes = sum(sizes)
-        if isinstance(hashing, HashingProcesses):
-            hashing.expect(len(sizes), sum(sizes))
-            untold_bytes = sum(size for size in sizes if size < LARGE_FILE_BYTES)
         entries = [entry_of(walked.records[position]) for position in positions]
-        batches.append(_Batch(positions, untold_bytes, hashing.submit(hash_batch, root, entries)))
+        batches.append(_Batch(positions, hashing.submit(root, entries, sizes)))
     return _Underway(walked, batches)
 
 
@@ -220,7 +206,7 @@ def _is_done(piece: Known | _Underway) -> bool:
     return isinstance(piece, Known) or piece.is_done()
 
 
-def _finish(piece: Known | _Underway, progress: Progress) -> Known | Read:
+def _finish(piece: Known | _Underway) -> Known | Read:
     """Wait for what is being hashed of a piece."""
     if isinstance(piece, Known):
         return piece
@@ -228,10 +214,9 @@ def _finish(piece: Known | _Underway, progress: Progress) -> Known | Read:
     outcomes: list[Outcome] = [
         b"" if known is None else signature_of(record) + known for record, known in zip(records, hashes, strict=True)
     ]
-    for positions, untold_bytes, future in piece.batches:
+    for positions, future in piece.batches:
         for position, outcome in zip(positions, future.result(), strict=True):
             outcomes[position] = outcome
-        progress.add(untold_bytes)
     return Read(records, outcomes, [known is None for known in hashes])
 
 

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from hub.content.hashing import Outcome
 from hub.content.manifests import Manifest, ManifestStore
+from hub.content.opening import GONE
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, size_of
 from hub.content.snapshots import object_entry
-from hub.content.trees import GONE, Known, Walked, explain_outcome, explained, hash_pieces
+from hub.content.trees import Known, Walked, explain_outcome, explained, hash_pieces
 from hub.content.walking import RUN_RECORDS, Record, entry_of, walk
 from hub.registration import Registration
 from hub.registry import Registry
@@ -58,7 +59,7 @@ def verify(registration: Registration, registry: Registry) -> Iterator[Verified]
                 (registration.root, object_entry(digest)) if registration.is_kept else os.path.split(registration.root)
             )
             record = name + b"\0" + registration.signature
-            for _, outcome in _read(folder, [[record]], progress):
+            for _, outcome in _hash_again(folder, [[record]], progress):
                 yield _judge(registration.name, outcome, digest)
             return
         manifest = store.open(registration.content, registration.root).manifest
@@ -70,7 +71,7 @@ def verify(registration: Registration, registry: Registry) -> Iterator[Verified]
 
 def _verify_tree(root: bytes, manifest: Manifest, progress: Progress) -> Iterator[Verified]:
     position = 0
-    for record, outcome in _read(root, walk(root), progress):
+    for record, outcome in _hash_again(root, walk(root), progress):
         entry = entry_of(record)
         while position < len(manifest) and manifest[position] < entry:
             yield Verified(manifest[position], 0, "missing")
@@ -89,7 +90,7 @@ def _verify_kept(root: bytes, manifest: Manifest, progress: Progress) -> Iterato
         [_object_record(manifest, position) for position in range(start, min(start + RUN_RECORDS, len(manifest)))]
         for start in range(0, len(manifest), RUN_RECORDS)
     )
-    for position, (_, outcome) in enumerate(_read(root, runs, progress)):
+    for position, (_, outcome) in enumerate(_hash_again(root, runs, progress)):
         yield _judge(manifest[position], outcome, manifest.hash(position))
 
 
@@ -98,7 +99,7 @@ def _object_record(manifest: Manifest, position: int) -> Record:
     return object_entry(manifest.hash(position)) + b"\0" + signature
 
 
-def _read(root: bytes, runs: Iterable[list[Record]], progress: Progress) -> Iterator[tuple[Record, Outcome]]:
+def _hash_again(root: bytes, runs: Iterable[list[Record]], progress: Progress) -> Iterator[tuple[Record, Outcome]]:
     """Hash all files, and yield what became of each."""
     pieces = (Walked(run, [None] * len(run)) for run in runs)
     with closing(hash_pieces(root, pieces, None, progress)) as hashed:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hub.content.signatures import SIGNATURE_BYTES, make_signature
+from hub.content.opening import GONE
+from hub.content.signatures import SIGNATURE_BYTES, make_signature, seconds_until_settled
 from hub.errors import EndlessTree, UnhashableEntry
 
 #: A file's entry (its path below the root), a NUL, its signature. So many of one folder are sorted as fast as bytes,
@@ -17,6 +19,9 @@ Record = bytes
 
 #: Of one yield; what is compared, or looked through, at a time.
 RUN_RECORDS = 1024
+
+#: How often a folder that changes under our eyes is read before we give up.
+_ATTEMPTS = 3
 
 #: Links to folders can lead to the same files along more paths than anybody could walk.
 MAX_FILES_BEHIND_LINKS = 1_000_000
@@ -74,21 +79,21 @@ def walk(root: bytes) -> Iterator[list[Record]]:
     Raises
     ------
     UnhashableEntry
-        A folder cannot be read.
+        A folder cannot be read, or changes all the time.
     EndlessTree
         Links to folders lead to more than `MAX_FILES_BEHIND_LINKS` files.
     """
     run: list[Record] = []
     behind_links = 0
     # Not by recursion: folders can be deeper than Python's stack.
-    on_the_way = [_read(root, _Folder(root, b"", ()))]
+    on_the_way = [_read_folder(root, _Folder(root, b"", ()))]
     while on_the_way:
         step = next(on_the_way[-1], None)
         if step is None:
             on_the_way.pop()
             continue
         if isinstance(step, _Folder):
-            on_the_way.append(_read(root, step))
+            on_the_way.append(_read_folder(root, step))
             behind_links += bool(step.came_from)
         else:
             run += step.records
@@ -107,7 +112,7 @@ class _Files(NamedTuple):
     records: list[Record]
 
 
-def _read(root: bytes, folder: _Folder) -> Iterator[_Files | _Folder]:
+def _read_folder(root: bytes, folder: _Folder) -> Iterator[_Files | _Folder]:
     """Yield what is in one folder: its files, and the folders between them, in the order of their entries."""
     records, folders = _scan(root, folder)
     records.sort()
@@ -124,33 +129,53 @@ def _read(root: bytes, folder: _Folder) -> Iterator[_Files | _Folder]:
 
 
 def _scan(root: bytes, folder: _Folder) -> tuple[list[Record], list[_Folder]]:
-    """Return the files and the folders in a folder, in no order."""
+    """Return the files and the folders in a folder, in no order.
+
+    Raises
+    ------
+    UnhashableEntry
+        It cannot be read, or names are added and removed all the time.
+    """
+    try:
+        for _ in range(_ATTEMPTS):
+            before = os.stat(folder.path).st_mtime_ns
+            time.sleep(seconds_until_settled(before))
+            found = _scan_once(root, folder)
+            # Some file systems leave a name out that was replaced meanwhile, though it was there all the time.
+            if os.stat(folder.path).st_mtime_ns == before:
+                return found
+    except OSError as error:
+        if error.errno in GONE and folder.prefix:
+            return [], []
+        raise UnhashableEntry(os.fsdecode(folder.path), error.strerror or str(error)) from error
+    raise UnhashableEntry(
+        os.fsdecode(folder.path),
+        "names are added or removed each time that it is read; try again when nobody does that",
+    )
+
+
+def _scan_once(root: bytes, folder: _Folder) -> tuple[list[Record], list[_Folder]]:
     records: list[Record] = []
     folders: list[_Folder] = []
     prefix = folder.prefix
-    try:
-        with os.scandir(folder.path) as found:
-            for item in found:
-                if item.is_file(follow_symlinks=False):
-                    try:
-                        status = item.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue
-                elif item.is_dir(follow_symlinks=False):
-                    folders.append(_Folder(item.path, b"%b%b/" % (prefix, item.name), folder.came_from))
+    with os.scandir(folder.path) as found:
+        for item in found:
+            if item.is_file(follow_symlinks=False):
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
                     continue
-                else:
-                    followed = _follow(root, folder, item) if item.is_symlink() else None
-                    if isinstance(followed, _Folder):
-                        folders.append(followed)
-                    if not isinstance(followed, os.stat_result):
-                        continue
-                    status = followed
-                records.append(b"%b%b\0%b" % (prefix, item.name, make_signature(status)))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise UnhashableEntry(os.fsdecode(folder.path), error.strerror or str(error)) from error
+            elif item.is_dir(follow_symlinks=False):
+                folders.append(_Folder(item.path, b"%b%b/" % (prefix, item.name), folder.came_from))
+                continue
+            else:
+                followed = _follow(root, folder, item) if item.is_symlink() else None
+                if isinstance(followed, _Folder):
+                    folders.append(followed)
+                if not isinstance(followed, os.stat_result):
+                    continue
+                status = followed
+            records.append(b"%b%b\0%b" % (prefix, item.name, make_signature(status)))
     return records, folders
 
 

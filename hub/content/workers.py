@@ -1,7 +1,8 @@
-"""Processes of our own that hash: an executor for whoever brings none.
+"""What hashes: processes of our own, or an executor that somebody brings.
 
-They are started as programs, not by `multiprocessing`: a script that publishes
-needs no ``if __name__ == "__main__"``, and a kernel with threads is not forked.
+Our processes are started as programs, not by `multiprocessing`: a script that
+publishes needs no ``if __name__ == "__main__"``, and a kernel with threads is
+not forked.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any
+from types import TracebackType
+from typing import Protocol
 
-from hub.content.hashing import Outcome, Report, hash_batch
+from hub.content import worker
+from hub.content.hashing import LARGE_FILE_BYTES, Outcome, Report, hash_batch
+from hub.content.progress import Progress
 
 #: For less than this it does not pay to start a process.
 _FILES_WITHOUT_PROCESSES = 2048
@@ -26,74 +31,113 @@ _BYTES_WITHOUT_PROCESSES = 32 << 20
 #: More processes than this wait for the disk rather than for each other.
 _MAX_PROCESSES = 8
 
-#: What a worker runs. It looks for this package where this process does.
-_PROGRAM = """
-import pickle, sys
-sys.path[:] = pickle.load(sys.stdin.buffer)
-from hub.content.workers import main
-main()
-"""
+#: How a worker is started. ``-I``: it imports nothing from the working directory. ``-S``: nothing of the environment's
+#: runs, which could print; the worker looks for modules where this process does.
+_OPTIONS = ("-I", "-S")
 
 
-class HashingProcesses(Executor):
+class Hashing(Protocol):
+    """What hashes; a context manager that ends what it has started."""
+
+    def submit(self, root: bytes, entries: Sequence[bytes], sizes: Sequence[int]) -> Future[list[Outcome]]:
+        """Hash files below `root`, of whose `sizes`, in bytes, it tells the progress."""
+
+    def __enter__(self) -> Hashing: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def make_hashing(executor: Executor | None, progress: Progress) -> Hashing:
+    """Return what hashes: `executor`, or else processes of our own."""
+    return HashingProcesses(progress) if executor is None else _Borrowed(executor, progress)
+
+
+class _Borrowed:
+    """Somebody's executor, which goes on living."""
+
+    def __init__(self, executor: Executor, progress: Progress) -> None:
+        self._executor = executor
+        self._progress = progress
+
+    def submit(self, root: bytes, entries: Sequence[bytes], sizes: Sequence[int]) -> Future[list[Outcome]]:
+        future = self._executor.submit(hash_batch, root, entries)
+        future.add_done_callback(lambda _: self._progress.add(sum(sizes)))
+        return future
+
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+class HashingProcesses:
     """Hashes in processes, each with a thread here that waits for it, as soon as there is enough to do.
 
-    `submit` takes `hash_batch` alone. What a process that was killed had to
-    do is done here.
+    What a process that was killed had to do is done here.
 
     Parameters
     ----------
-    report : callable
-        Called with the number of bytes of a large file that have been hashed, now and then, in any thread.
+    progress : Progress
+        Is told of large files while they are hashed, in any thread.
     """
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._threads: ThreadPoolExecutor | None = None
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         self._started: list[_Process] = []
+        self._starting = threading.Lock()
         self._is_closing = False
         self._files = 0
         self._size_bytes = 0
 
-    def expect(self, files: int, size_bytes: int) -> None:
-        """Tell of what will be submitted next."""
-        self._files += files
-        self._size_bytes += size_bytes
-        if self._threads is None and (
-            self._files > _FILES_WITHOUT_PROCESSES or self._size_bytes > _BYTES_WITHOUT_PROCESSES
-        ):
+    def submit(self, root: bytes, entries: Sequence[bytes], sizes: Sequence[int]) -> Future[list[Outcome]]:
+        """Hash files; see `Hashing`."""
+        self._files += len(sizes)
+        self._size_bytes += sum(sizes)
+        is_much = self._files > _FILES_WITHOUT_PROCESSES or self._size_bytes > _BYTES_WITHOUT_PROCESSES
+        if is_much and self._threads is None:
             self._threads = ThreadPoolExecutor(_count_processes(), thread_name_prefix="kdr-hashing")
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
-        """Hash a batch; see `hash_batch`."""
         if self._threads is not None:
-            return self._threads.submit(self._ask, *arguments, **options)
-        done: Future[Any] = Future()
-        done.set_result(function(*arguments, **options, report=self._report))
-        return done
+            future = self._threads.submit(self._ask, root, entries)
+        else:
+            future = Future()
+            future.set_result(hash_batch(root, entries, report=self._progress.add))
+        small_bytes = sum(size for size in sizes if size < LARGE_FILE_BYTES)
+        future.add_done_callback(lambda _: self._progress.add(small_bytes))
+        return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """End the processes at once; what they are doing is not waited for."""
-        self._is_closing = True
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._starting:
+            self._is_closing = True
         for process in self._started:
             process.kill()
         if self._threads is not None:
-            self._threads.shutdown(wait, cancel_futures=cancel_futures)
+            self._threads.shutdown(cancel_futures=True)
         for process in self._started:
             process.close()
 
     def _ask(self, root: bytes, entries: Sequence[bytes]) -> list[Outcome]:
-        """Let a process hash a batch; hash it here if the process ends meanwhile."""
+        """Let a process hash files; hash them here if the process ends meanwhile."""
         process: _Process | None = None
         try:
             process = self._take()
-            outcomes = process.hash_batch(root, entries, self._report)
-        except (OSError, EOFError, pickle.UnpicklingError):
+            outcomes = process.hash_batch(root, entries, self._progress.add)
+        except (OSError, EOFError, pickle.PickleError):
             # A mapped file was truncated (SIGBUS), or memory was short. Reading needs no mapping.
             if process is not None:
                 process.kill()
-            return [] if self._is_closing else hash_batch(root, entries, report=self._report)
+            return [] if self._is_closing else hash_batch(root, entries, report=self._progress.add)
         self._idle.put(process)
         return outcomes
 
@@ -101,8 +145,11 @@ class HashingProcesses(Executor):
         try:
             return self._idle.get_nowait()
         except Empty:
-            process = _Process()
-            self._started.append(process)
+            with self._starting:
+                if self._is_closing:
+                    raise EOFError from None
+                process = _Process()
+                self._started.append(process)
             return process
 
 
@@ -110,9 +157,14 @@ class _Process:
     """A process that hashes, and ends when its input does."""
 
     def __init__(self) -> None:
+        if not sys.executable:
+            raise FileNotFoundError
         # In a session of its own, so that Ctrl-C is for this process alone, which then ends that one.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, *_OPTIONS, "-c", worker.PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self._is_new = True
 
@@ -122,9 +174,10 @@ class _Process:
         assert requests is not None
         assert answers is not None
         if self._is_new:
-            _send(requests, sys.path)
+            places = [place for place in sys.path if isinstance(place, str)]
+            worker.send(requests, (places, os.fspath(Path(__file__).parents[1])))
             self._is_new = False
-        _send(requests, (root, entries))
+        worker.send(requests, (root, entries))
         while isinstance(answer := pickle.load(answers), int):  # noqa: S301  # from a process of our own
             report(answer)
         outcomes: list[Outcome] = answer
@@ -140,23 +193,9 @@ class _Process:
             self._process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
 
 
-def _send(stream: IO[bytes], message: object) -> None:
-    pickle.dump(message, stream, pickle.HIGHEST_PROTOCOL)
-    stream.flush()
-
-
 def _count_processes() -> int:
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # Not Linux.
         cores = os.cpu_count() or 1
     return min(cores, _MAX_PROCESSES)
-
-
-def main() -> None:
-    """Hash what comes in, until nothing more comes: the whole life of a process."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            root, entries = pickle.load(requests)  # noqa: S301  # from the process that started this one
-            _send(answers, hash_batch(root, entries, may_map=True, report=partial(_send, answers)))

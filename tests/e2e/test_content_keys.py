@@ -14,6 +14,7 @@ import pytest
 from blake3 import blake3
 from playwright.sync_api import Browser
 
+from hub.content.cleaning import clean_up
 from hub.content.manifests import ManifestStore
 from kdr_wsgi.store import SMALL_FILE_BYTES
 from tests.conftest import LiveServer, make_settled, need
@@ -22,11 +23,23 @@ from tests.raw_http import Answer, Connection, fetch
 IMMUTABLE = "private, max-age=31536000, immutable"
 REVALIDATE = "private, no-cache"
 
-SMALL = b"small" * 100
-LARGE = os.urandom(SMALL_FILE_BYTES * 5)
+SMALL = 500
+LARGE = SMALL_FILE_BYTES * 5
 
-#: Once from memory, where the bytes themselves are hashed, and once from disk, by the signature.
-SIZES = pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+
+@pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])
+def body(request: pytest.FixtureRequest) -> bytes:
+    """What no other test has; small, so that the bytes themselves are hashed, and large, where the signature counts."""
+    return os.urandom(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _no_equal_data_of_other_tests(request: pytest.FixtureRequest) -> None:
+    """Equal data is served from wherever it still is."""
+    if "server" in request.fixturenames:
+        registry = request.getfixturevalue("server").hub.registry
+        for registration in registry.registrations():
+            registry.revoke(registration.key)
 
 
 def gone(answer: Answer) -> bool:
@@ -39,7 +52,6 @@ def gone(answer: Answer) -> bool:
     return True
 
 
-@SIZES
 def test_a_file_is_named_by_its_hash_for_ever(server: LiveServer, tree: Path, body: bytes) -> None:
     (tree / "cube.fits").write_bytes(body)
     url = server.hub.serve_file(tree / "cube.fits", content=True, visibility="public")
@@ -53,7 +65,6 @@ def test_a_file_is_named_by_its_hash_for_ever(server: LiveServer, tree: Path, bo
     assert (part.status, part.body, part["Cache-Control"]) == (206, body[3:10], IMMUTABLE)
 
 
-@SIZES
 def test_a_trees_files_are_named_by_theirs(server: LiveServer, tree: Path, body: bytes) -> None:
     (tree / "m\udcfcll").mkdir()
     (tree / "m\udcfcll" / "a#b.png").write_bytes(body)
@@ -67,7 +78,6 @@ def test_a_trees_files_are_named_by_theirs(server: LiveServer, tree: Path, body:
         assert (answer.status, answer["Cache-Control"]) == (404, REVALIDATE)
 
 
-@SIZES
 def test_a_304_needs_no_file(server: LiveServer, tree: Path, body: bytes) -> None:
     (tree / "a").write_bytes(body)
     url = server.hub.serve_tree(tree, content=True, visibility="public") + "a"
@@ -120,7 +130,6 @@ CHANGES: list[Callable[[Path, bytes], None]] = [
 ]
 
 
-@SIZES
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("kind", ["file", "tree"])
 def test_what_has_changed_is_gone(
@@ -141,7 +150,6 @@ def test_what_has_changed_is_gone(
     assert gone(fetch(server.address, url_of_a, {"Range": "bytes=0-1,5-6"}))
 
 
-@SIZES
 def test_a_file_that_was_touched_or_written_anew_with_the_same_bytes_is_served(
     server: LiveServer, tree: Path, body: bytes
 ) -> None:
@@ -278,15 +286,40 @@ def test_a_tree_that_changed_keeps_the_old_url_for_what_did_not(server: LiveServ
     assert fetch(server.address, new + "b").body == b"2"
 
 
-def test_the_last_root_that_was_published_is_read(server: LiveServer, tree: Path, tmp_path: Path) -> None:
-    (tree / "a").write_bytes(LARGE)
-    url = server.hub.serve_tree(tree, content=True, visibility="public")
-    assert fetch(server.address, url + "a").body == LARGE
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "a").write_bytes(LARGE)
-    assert server.hub.serve_tree(tmp_path / "copy", content=True, visibility="public") == url
+@pytest.mark.parametrize("kind", ["file", "tree"])
+def test_equal_data_is_read_wherever_it_still_is(
+    server: LiveServer, tree: Path, tmp_path: Path, body: bytes, kind: str
+) -> None:
+    roots = [tree, tmp_path / "second", tmp_path / "third"]
+    urls = set()
+    for root in roots:
+        root.mkdir(exist_ok=True)
+        (root / "a").write_bytes(body)
+        options = {"content": True, "visibility": "public"}
+        if kind == "file":
+            urls.add(server.hub.serve_file(root / "a", **options))  # type: ignore[arg-type]
+        else:
+            urls.add(server.hub.serve_tree(root, **options) + "a")  # type: ignore[arg-type]
+    (url,) = urls
+    rewrite_in_place(roots[2] / "a", body[::-1])
+    assert fetch(server.address, url).body == body
+    (roots[0] / "a").unlink()
+    assert fetch(server.address, url).body == body
+    (roots[1] / "a").unlink()
+    assert gone(fetch(server.address, url))
+
+
+def test_what_is_kept_is_served_though_it_is_published_from_elsewhere_too(
+    server: LiveServer, tree: Path, tmp_path: Path
+) -> None:
+    body = os.urandom(LARGE)
+    (tree / "a").write_bytes(body)
+    url = server.hub.serve_file(tree / "a", content=True, visibility="public", snapshot=tmp_path / "kept")
+    assert server.hub.serve_file(tree / "a", content=True, visibility="public") == url
     (tree / "a").unlink()
-    assert fetch(server.address, url + "a").body == LARGE
+    assert fetch(server.address, url).body == body
+    assert list(clean_up(server.hub.registry, [os.fspath(tmp_path / "kept")]))[1][1] == (0, 0)
+    assert fetch(server.address, url).body == body
 
 
 @pytest.mark.parametrize(
@@ -324,7 +357,7 @@ def test_a_file_that_was_replaced_while_it_is_sent_is_sent_as_it_was(server: Liv
 def test_a_store_through_a_memory_map_into_a_small_file_never_gets_out(server: LiveServer, tree: Path) -> None:
     """The system writes no time for it at once, but small files are hashed."""
     path = tree / "a"
-    path.write_bytes(SMALL)
+    path.write_bytes(os.urandom(SMALL))
     make_settled(path)
     url = server.hub.serve_file(path, content=True, visibility="public")
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as stored:
@@ -333,17 +366,18 @@ def test_a_store_through_a_memory_map_into_a_small_file_never_gets_out(server: L
 
 
 def test_a_snapshot_outlives_its_original(server: LiveServer, tree: Path, tmp_path: Path) -> None:
+    small, large = os.urandom(SMALL), os.urandom(LARGE)
     (tree / "sub").mkdir()
-    (tree / "sub" / "a.png").write_bytes(SMALL)
-    (tree / "b").write_bytes(LARGE)
+    (tree / "sub" / "a.png").write_bytes(small)
+    (tree / "b").write_bytes(large)
     whole = server.hub.serve_tree(tree, content=True, snapshot=tmp_path / "kept", visibility="public")
     file = server.hub.serve_file(tree / "b", ".fits", content=True, snapshot=tmp_path / "kept", visibility="public")
     (tree / "sub" / "a.png").write_bytes(b"overwritten")
     (tree / "b").unlink()
     for url, body, content_type in (
-        (whole + "sub/a.png", SMALL, "image/png"),
-        (whole + "b", LARGE, "application/octet-stream"),
-        (file, LARGE, "image/fits"),
+        (whole + "sub/a.png", small, "image/png"),
+        (whole + "b", large, "application/octet-stream"),
+        (file, large, "image/fits"),
     ):
         answer = fetch(server.address, url)
         assert (answer.status, answer.body, answer["Content-Type"]) == (200, body, content_type)
@@ -381,14 +415,26 @@ def test_a_manifest_that_is_lost_is_told(start_server: Callable[..., LiveServer]
     assert fetch(server.address, url + "a").body == b"1"
 
 
+def test_a_manifest_that_is_damaged_is_told(start_server: Callable[..., LiveServer], tree: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    server = start_server()
+    url = server.hub.serve_tree(tree, content=True, visibility="public")
+    path = ManifestStore(server.hub.registry.path).manifest_path(url.key)
+    path.write_bytes(path.read_bytes().replace(b"a\0", b"b\0"))
+    for entry in ("a", "b", ""):
+        assert fetch(server.address, url + entry).status == 503
+    server.hub.serve_tree(tree, content=True, visibility="public")
+    assert fetch(server.address, url + "a").body == b"1"
+
+
 def test_no_descriptor_is_left_open(start_server: Callable[..., LiveServer], tree: Path) -> None:
-    (tree / "small").write_bytes(SMALL)
-    (tree / "large").write_bytes(LARGE)
-    (tree / "changed").write_bytes(LARGE)
+    (tree / "small").write_bytes(os.urandom(SMALL))
+    (tree / "large").write_bytes(os.urandom(LARGE))
+    (tree / "changed").write_bytes(os.urandom(LARGE))
     make_settled(tree / "changed")
     server = start_server()
     url = server.hub.serve_tree(tree, content=True, visibility="public")
-    (tree / "changed").write_bytes(LARGE[::-1])
+    (tree / "changed").write_bytes(os.urandom(LARGE))
     (worker,) = server.workers
 
     def ask_everything() -> int:
@@ -415,7 +461,7 @@ def test_no_descriptor_is_left_open(start_server: Callable[..., LiveServer], tre
 
 def test_a_browser_asks_once(start_server: Callable[..., LiveServer], tree: Path, browser: Browser) -> None:
     (tree / "page.html").write_bytes(b"<title>page</title>")
-    (tree / "tile.png").write_bytes(SMALL)
+    (tree / "tile.png").write_bytes(os.urandom(SMALL))
     server = start_server()
     page_url = server.hub.serve_file(tree / "page.html", visibility="public", trusted=True)
     hashed = server.hub.serve_tree(tree, content=True, visibility="public") + "tile.png"
@@ -453,6 +499,6 @@ def test_b3sum_gives_the_same_hash(server: LiveServer, tree: Path) -> None:
     b3sum = shutil.which("b3sum")
     need("b3sum", is_there=b3sum is not None, remedy="apt-get install b3sum")
     assert b3sum is not None
-    (tree / "a").write_bytes(LARGE)
+    (tree / "a").write_bytes(os.urandom(LARGE))
     url = server.hub.serve_file(tree / "a", content=True, visibility="public")
     assert subprocess.run([b3sum, tree / "a"], capture_output=True, text=True, check=True).stdout.split()[0] == url.key

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from hub.content import cleaning, snapshots
+from hub.content import cleaning
 from hub.registry import Registry
 from hub.servers import announced
 from hub.version import VERSION
@@ -107,16 +107,17 @@ def test_gc_removes_the_manifests_that_nothing_needs(
     assert kdr("verify", new)[0] == 0
 
 
-def test_gc_removes_the_snapshots_that_nothing_needs(
-    kdr: Kdr, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gc_removes_the_snapshots_that_nothing_needs(kdr: Kdr, tree: Path, tmp_path: Path) -> None:
     (tree / "a").write_bytes(b"12345")
     key = kdr("publish", "--content", tree / "a", "--snapshot", tmp_path / "kept")[1].split("/")[2]
-    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
     assert kdr("gc", "--snapshots", tmp_path / "kept")[1].endswith("kept: 0 files removed, 0 bytes\n")
     kdr("revoke", key)
+    kdr("publish", tree, "--key", "k", "--ttl", "0.01")
+    time.sleep(0.02)
+    code, out, err = kdr("gc", "--snapshots", tmp_path / "kept", "--snapshots", tree)
+    assert (code, out) == (1, "")
+    assert "nothing has been kept there" in err
     assert kdr("gc", "--snapshots", tmp_path / "kept")[1].endswith("kept: 1 files removed, 5 bytes\n")
-    assert "nothing has been kept there" in kdr("gc", "--snapshots", tree)[2]
 
 
 def test_the_doctor_sees_a_lost_manifest(kdr: Kdr, tree: Path, registry_path: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_file_that_changes_each_time_has_no_hash(
         return digest
 
     monkeypatch.setattr(hashing, "_digest", read_and_change)
-    assert hash_batch(b"", [os.fsencode(path)], may_map=True) == [CHANGING]
+    assert hash_batch(os.fsencode(tmp_path), [b"f"], may_map=True) == [CHANGING]
     assert len(times) == 3
 
 
@@ -73,7 +73,7 @@ def test_a_file_that_changes_once_is_read_again(tmp_path: Path, monkeypatch: pyt
         return digest
 
     monkeypatch.setattr(hashing, "_digest", read_and_change)
-    (outcome,) = hash_batch(b"", [os.fsencode(path)])
+    (outcome,) = hash_batch(os.fsencode(tmp_path), [b"f"])
     assert outcome == make_signature(path.stat()) + blake3(b"newer").digest()
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_settled_gets_a_signature_that_is_no_files(
     path = tmp_path / "f"
     path.write_bytes(b"x")
     monkeypatch.setattr(hashing, "is_settled", lambda changed_ns: False)
-    (outcome,) = hash_batch(b"", [os.fsencode(path)])
+    (outcome,) = hash_batch(os.fsencode(tmp_path), [b"f"])
     assert isinstance(outcome, bytes)
     assert outcome[:SIGNATURE_BYTES] != make_signature(path.stat())
     assert outcome[SIGNATURE_BYTES:] == blake3(b"x").digest()

@@ -35,6 +35,12 @@ def test_what_the_power_took_is_not_believed(damage: str, tmp_path: Path) -> Non
     assert list(earlier) == list(zip(RECORDS[:6], HASHES[:6], strict=True))
 
 
+def test_garbage_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "1-2.journal").write_bytes(b"\x7f" * 100)
+    (earlier,) = Journal(tmp_path).earlier()
+    assert list(earlier) == []
+
+
 def test_all_are_discarded_at_the_end(tmp_path: Path) -> None:
     Journal(tmp_path).add(RECORDS, HASHES)
     journal = Journal(tmp_path)

@@ -95,9 +95,18 @@ def test_a_file_that_is_not_whole_is_refused(data: st.DataObject) -> None:
         paths = [store.manifest_path(content), store.index_path(content, ROOT)]
         damaged = data.draw(st.sampled_from(paths))
         whole = damaged.read_bytes()
-        damaged.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        position = data.draw(st.integers(0, len(whole) - 1))
+        flipped = whole[:position] + bytes([whole[position] ^ data.draw(st.integers(1, 255))]) + whole[position + 1 :]
+        damaged.write_bytes(data.draw(st.sampled_from([whole[:position], flipped])))
         with pytest.raises(ManifestError, match="it is damaged; remove it and publish again"):
             Tree(*paths)
+
+
+def test_who_comes_through_a_link_finds_the_same(tmp_path: Path) -> None:
+    content, _, _ = write(ManifestStore(tmp_path / "registry"), [b"a"])
+    (tmp_path / "registry").touch()
+    (tmp_path / "link").symlink_to("registry")
+    assert len(ManifestStore(tmp_path / "link").open(content, ROOT).manifest) == 1
 
 
 def test_a_manifest_that_is_not_there_is_told(tmp_path: Path) -> None:

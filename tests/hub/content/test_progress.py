@@ -25,6 +25,7 @@ from hub.content.progress import Progress
 with Progress("hashing") as progress:
     progress.expect(4_000_000)
     progress.pass_files(1234)
+    progress.expect_no_more()
     for _ in range(8):
         time.sleep({pause})
         progress.add(500_000)

@@ -64,6 +64,12 @@ def test_options_that_contradict_each_other_are_refused_before_anything_is_read(
         {"content": "yes"},
         {"executor": Recording()},
         {"snapshot": "kept"},
+        {"content": True, "snapshot": ""},
+        {"content": True, "snapshot": 5},
+        {"content": True, "snapshot": b"kept"},
+        {"content": True, "snapshot": "a\0b"},
+        {"content": True, "snapshot": "~nobody-of-this-name/kept"},
+        {"content": True, "executor": 5},
         {"content": True, "visibility": "all"},
         {"content": True, "ttl": -1},
     ):
@@ -80,6 +86,32 @@ def test_nobody_can_choose_a_key_that_is_a_hash(hub: JupyterRelayHub, path: Path
         with pytest.raises(InvalidKey, match="has the form of a hash, which names its content; choose another word"):
             hub.serve_file(path, key=key)
     assert hub.serve_file(path, key=f"{digest}x").key == f"{digest}x"
+
+
+def test_what_publishing_would_change_is_not_published(tree: Path, hub: JupyterRelayHub) -> None:
+    (tree / "a").write_bytes(b"1")
+    with pytest.raises(InvalidOption, match="inside the tree that it is to keep; choose another folder"):
+        hub.serve_tree(tree, content=True, snapshot=tree / "kept")
+    relay = JupyterRelayHub(registry=tree / "registry.sqlite", base_url="/")
+    with pytest.raises(UnhashableEntry, match="publish a folder that does not hold it, or name another registry"):
+        relay.serve_tree(tree, content=True)
+    relay.registry.close()
+
+
+def test_where_stderr_is_closed_it_works(path: Path, registry_path: Path) -> None:
+    command = f'{sys.executable} -m kdr_wsgi publish --content --registry "$0" "$1" 2>&-'
+    run = subprocess.run(["sh", "-c", command, registry_path, path], capture_output=True, text=True, check=True)
+    assert blake3(b"1").hexdigest() in run.stdout
+
+
+def test_a_bar_is_not_even_made_where_nobody_looks(path: Path, registry_path: Path) -> None:
+    """tqdm's lock is shared with processes: a forked child that is killed while it holds it would stop all others."""
+    program = (
+        f"import hub, sys; relay = hub.JupyterRelayHub(registry={os.fspath(registry_path)!r}, base_url='/'); "
+        f"relay.serve_tree({os.fspath(path.parent)!r}, content=True); print('tqdm' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 def test_interrupted_it_has_registered_nothing(hub: JupyterRelayHub, path: Path) -> None:

@@ -4,16 +4,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
 
-from hub import InvalidOption, JupyterRelayHub, SnapshotError
+from hub import InvalidOption, JupyterRelayHub, SnapshotError, UnhashableEntry
 from hub.content import snapshots
 from hub.content.cleaning import clean_up
 from tests.conftest import make_settled, need
+from tests.hub.content.executors import Recording
 
 
 @pytest.fixture
@@ -87,10 +92,7 @@ def test_a_file_that_changes_before_it_is_copied_is_told(
     assert hub.registry.registrations() == []
 
 
-def test_what_no_registration_needs_is_removed(
-    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
+def test_what_no_registration_needs_is_removed(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
     (tree / "a").write_bytes(b"both")
     (tree / "b").write_bytes(b"tree alone")
     whole = hub.serve_tree(tree, content=True, snapshot=kept)
@@ -103,10 +105,7 @@ def test_what_no_registration_needs_is_removed(
     assert list(objects(kept).values()) == [b"both"]
 
 
-def test_what_another_registry_needs_stays(
-    hub: JupyterRelayHub, tree: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(snapshots, "_GRACE_SECONDS", -1.0)
+def test_what_another_registry_needs_stays(hub: JupyterRelayHub, tree: Path, kept: Path, tmp_path: Path) -> None:
     (tree / "a").write_bytes(b"1")
     other = JupyterRelayHub(registry=tmp_path / "other" / "registry.sqlite", base_url="/")
     for relay in (hub, other):
@@ -118,11 +117,114 @@ def test_what_another_registry_needs_stays(
     other.registry.close()
 
 
-def test_what_was_kept_a_moment_ago_stays(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+def test_registries_at_one_path_need_what_each_has_kept(tree: Path, kept: Path, tmp_path: Path) -> None:
+    """In two containers, say."""
+    for name in ("alice", "bob"):
+        (tree / "a").write_bytes(name.encode())
+        relay = JupyterRelayHub(registry=tmp_path / "home" / "registry.sqlite", base_url="/")
+        relay.serve_tree(tree, content=True, snapshot=kept)
+        if name == "bob":
+            list(clean_up(relay.registry, [os.fspath(kept)]))
+        relay.registry.close()
+        (tmp_path / "home").rename(tmp_path / name)
+    assert sorted(objects(kept).values()) == [b"alice", b"bob"]
+
+
+def test_nothing_is_removed_that_is_about_to_be_registered(
+    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tree / "a").write_bytes(b"1")
-    hub.serve_tree(tree, content=True, snapshot=kept).revoke()
-    list(clean_up(hub.registry, [os.fspath(kept)]))
+    copying, go_on = threading.Event(), threading.Event()
+    copy = snapshots._copy
+
+    def slow(*arguments: Any) -> bool:
+        copying.set()
+        assert go_on.wait(10)
+        return copy(*arguments)
+
+    monkeypatch.setattr(snapshots, "_copy", slow)
+    with ThreadPoolExecutor(2) as threads:
+        published = threads.submit(hub.serve_tree, tree, content=True, snapshot=kept)
+        assert copying.wait(10)
+        cleaned = threads.submit(lambda: dict(clean_up(hub.registry, [os.fspath(kept)])))
+        with pytest.raises(FutureTimeoutError):
+            cleaned.result(0.3)
+        go_on.set()
+        published.result(10)
+        assert cleaned.result(10)[f"snapshots in {kept}"] == (0, 0)
     assert list(objects(kept).values()) == [b"1"]
+
+
+@pytest.mark.parametrize("kind", ["file", "tree"])
+def test_a_copy_with_other_bytes_is_found_out_whatever_its_times_say(
+    hub: JupyterRelayHub, tree: Path, kept: Path, kind: str
+) -> None:
+    (tree / "a").write_bytes(b"right")
+
+    def publish() -> None:
+        if kind == "file":
+            hub.serve_file(tree / "a", content=True, snapshot=kept)
+        else:
+            hub.serve_tree(tree, content=True, snapshot=kept)
+
+    publish()
+    (copy,) = (kept / "objects").rglob("*/*")
+    make_settled(copy)
+    before = copy.stat()
+    copy.chmod(0o644)
+    copy.write_bytes(b"wrong")
+    copy.chmod(0o444)
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    publish()
+    assert list(objects(kept).values()) == [b"right"]
+
+
+def put_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def put_link_outside(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize("change", [put_fifo, put_link_outside, Path.unlink])
+def test_what_is_no_file_any_more_is_not_copied(
+    hub: JupyterRelayHub, tree: Path, kept: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / "a").write_bytes(b"1")
+    real = snapshots.SnapshotFolder.keep_tree
+
+    def change_before(*arguments: Any) -> None:
+        change(tree / "a")
+        real(*arguments)
+
+    monkeypatch.setattr(snapshots.SnapshotFolder, "keep_tree", change_before)
+    with pytest.raises(UnhashableEntry, match="No such file or directory"):
+        hub.serve_tree(tree, content=True, snapshot=kept)
+    assert objects(kept) == {}
+
+
+def test_what_somebody_else_put_there_is_left_alone(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
+    (tree / "a").write_bytes(b"1")
+    hub.serve_tree(tree, content=True, snapshot=kept)
+    (kept / "kept" / "README").write_text("mine")
+    list(clean_up(hub.registry, [os.fspath(kept)]))
+    assert (kept / "kept" / "README").exists()
+    assert list(objects(kept).values()) == [b"1"]
+
+
+def test_cleaning_up_forgets_nothing_of_the_original(
+    hub: JupyterRelayHub, tree: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.content.cleaning._GRACE_SECONDS", -1.0)
+    (tree / "a").write_bytes(b"1")
+    url = hub.serve_tree(tree, content=True, snapshot=kept)
+    list(clean_up(hub.registry, []))
+    recording = Recording()
+    assert hub.serve_tree(tree, content=True, snapshot=kept, executor=recording) == url
+    assert recording.entries == []
 
 
 def test_a_folder_that_keeps_nothing_is_not_cleaned(hub: JupyterRelayHub, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hub import ManifestError, UnhashableEntry
-from hub.content import trees
-from hub.content.manifests import ManifestStore
+from hub.content import trees, walking
+from hub.content.manifests import ManifestStore, TreeWriter
 from hub.content.trees import hash_tree
 from tests.conftest import make_settled
 from tests.hub.content.executors import Interrupted, Recording
@@ -228,7 +228,7 @@ def test_what_a_killed_process_has_hashed_is_not_hashed_again(tree: Path, store:
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {os.fspath(Path.cwd())!r})
-from hub.content import trees
+from hub.content import trees, walking
 from hub.content.journals import Journal
 trees._PIECES_AHEAD = 1
 add = Journal.add
@@ -254,6 +254,46 @@ def test_a_file_that_is_removed_before_it_is_read_is_not_in_the_tree(tree: Path,
             return super().submit(function, *arguments, **options)
 
     assert hash_tree(os.fsencode(tree), store, Removing()) == hash_as_documented(tree)
+
+
+@pytest.mark.parametrize("name", ["b", "b/secret"])
+def test_a_link_that_is_swapped_in_lets_nothing_outside_in(
+    tree: Path, tmp_path: Path, store: ManifestStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"SECRET")
+    (tree / "a").write_bytes(b"1")
+    expected = hash_as_documented(tree)
+    (tree / "b").mkdir()
+    (tree / "b" / "secret").write_bytes(b"own")
+    real = walking._scan
+
+    def swap(root: bytes, folder: walking._Folder) -> object:
+        if folder.prefix != b"b/":
+            return real(root, folder)
+        found = real(root, folder)
+        if not (tree / name).is_symlink():
+            shutil.rmtree(tree / "b")
+            (tree / name).parent.mkdir(exist_ok=True)
+            (tree / name).symlink_to(outside / name.removeprefix("b").lstrip("/"))
+        return found if name == "b/secret" else real(root, folder)
+
+    monkeypatch.setattr(walking, "_scan", swap)
+    assert hash_tree(os.fsencode(tree), store, Recording()) == expected
+
+
+def test_a_root_that_is_a_link_on_another_machine_is_found(tree: Path, tmp_path: Path, store: ManifestStore) -> None:
+    fill(tree, 3)
+
+    class Elsewhere(Recording):
+        def submit(self, function, /, *arguments, **options):  # type: ignore[no-untyped-def]
+            real = tmp_path / "real"
+            tree.rename(real)
+            tree.symlink_to(real)
+            return super().submit(function, *arguments, **options)
+
+    assert hash_tree(os.fsencode(tree), store, Elsewhere()) == hash_as_documented(tmp_path / "real")
 
 
 def test_a_file_that_never_stays_the_same_is_told(
@@ -282,7 +322,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(tree: Path, registry_path: Path
     program = f"""
 import resource, signal
 from pathlib import Path
-from hub.content import trees
+from hub.content import trees, walking
 from hub.content.journals import Journal
 Journal.add = lambda *arguments: None
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -303,11 +343,29 @@ def test_a_folder_that_cannot_be_written_is_told(tree: Path, registry_path: Path
         hash_tree(os.fsencode(tree), ManifestStore(registry_path))
 
 
+def test_drafts_of_killed_processes_are_removed(
+    tree: Path, store: ManifestStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tree, 3)
+    folder = store.root_folder(os.fsencode(tree))
+    folder.mkdir(parents=True)
+    (folder / "abandoned.tmp").touch()
+    os.utime(folder / "abandoned.tmp", (1, 1))
+    with TreeWriter(store, os.fsencode(tree)):
+        drafts = set(folder.glob("*.tmp"))
+        for draft in drafts:
+            os.utime(draft, (1, 1))
+        assert len(drafts) == 4
+        hash_tree(os.fsencode(tree), store)
+        assert set(folder.glob("*.tmp")) == drafts
+    assert files_of(store) == [".index", ".manifest"]
+
+
 def test_threads_and_processes_that_hash_the_same_tree_at_once_agree(tree: Path, store: ManifestStore) -> None:
     fill(tree, 3000)
     program = f"""
 from pathlib import Path
-from hub.content import trees
+from hub.content import trees, walking
 print(trees.hash_tree({os.fsencode(tree)!r}, trees.ManifestStore(Path({os.fspath(store.folder.with_suffix(""))!r}))))
 """
     processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(3)]

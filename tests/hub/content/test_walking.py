@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub import EndlessTree
+from hub import EndlessTree, UnhashableEntry
 from hub.content import walking
 from hub.content.signatures import make_signature
 from hub.content.walking import entry_of, signature_of, split_records, walk
@@ -132,6 +132,50 @@ def test_a_folder_that_is_removed_meanwhile_has_no_entries(tree: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "scandir", remove_b)
         assert [entry_of(record) for run in runs for record in run] == [b"a/f", b"c/f"]
+
+
+def test_a_folder_that_becomes_a_file_meanwhile_has_no_entries(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "b").mkdir()
+    real = os.scandir
+
+    def replace(path: bytes) -> object:
+        if path.endswith(b"/b") and (tree / "b").is_dir():
+            (tree / "b").rmdir()
+            (tree / "b").touch()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", replace)
+    assert entries(tree) == []
+
+
+def test_a_root_that_is_not_there_is_no_empty_tree(tree: Path) -> None:
+    tree.rmdir()
+    with pytest.raises(UnhashableEntry, match="No such file or directory"):
+        entries(tree)
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_folder_whose_names_change_while_it_is_read_is_read_again(
+    times: int, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems leave out a name that is replaced meanwhile."""
+    real = walking._scan_once
+    scanned = []
+
+    def scan_and_change(root: bytes, folder: walking._Folder) -> object:
+        found = real(root, folder)
+        scanned.append(found)
+        if len(scanned) <= times:
+            (tree / f"{len(scanned)}").touch()
+        return found
+
+    monkeypatch.setattr(walking, "_scan_once", scan_and_change)
+    if times == 1:
+        assert entries(tree) == [b"1"]
+        assert len(scanned) == 2
+    else:
+        with pytest.raises(UnhashableEntry, match="names are added or removed each time that it is read; try again"):
+            entries(tree)
 
 
 def test_a_folder_that_cannot_be_read_is_told(tree: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hub.content import workers
 from hub.content.hashing import hash_batch
 from hub.content.manifests import ManifestStore
+from hub.content.progress import Progress
 from hub.content.trees import hash_tree
 from hub.content.workers import HashingProcesses
 from tests.conftest import make_settled
@@ -44,18 +45,16 @@ def _always_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_is_hashed_here(files: Path) -> None:
-    with HashingProcesses(lambda size_bytes: None) as hashing:
-        hashing.expect(1, 1)
-        hashing.submit(hash_batch, os.fsencode(files), [b"1"]).result()
+    with HashingProcesses(Progress("hashing")) as hashing:
+        hashing.submit(os.fsencode(files), [b"1"], [1]).result()
         assert started_children(set()) == set()
 
 
 @pytest.mark.usefixtures("_always_processes")
 def test_processes_end_with_the_work(files: Path) -> None:
     before = started_children(set())
-    with HashingProcesses(lambda size_bytes: None) as hashing:
-        hashing.expect(1, 1)
-        futures = [hashing.submit(hash_batch, os.fsencode(files), [b"%d" % number]) for number in range(100)]
+    with HashingProcesses(Progress("hashing")) as hashing:
+        futures = [hashing.submit(os.fsencode(files), [b"%d" % number], [1]) for number in range(100)]
         assert [future.result() for future in futures] == [
             hash_batch(os.fsencode(files), [b"%d" % number]) for number in range(100)
         ]
@@ -67,10 +66,9 @@ def test_processes_end_with_the_work(files: Path) -> None:
 @pytest.mark.usefixtures("_always_processes")
 def test_what_a_killed_process_had_to_do_is_done_all_the_same(files: Path) -> None:
     before = started_children(set())
-    with HashingProcesses(lambda size_bytes: None) as hashing:
-        hashing.expect(1, 1)
+    with HashingProcesses(Progress("hashing")) as hashing:
         for number in range(100):
-            future = hashing.submit(hash_batch, os.fsencode(files), [b"%d" % number])
+            future = hashing.submit(os.fsencode(files), [b"%d" % number], [1])
             assert future.result() == hash_batch(os.fsencode(files), [b"%d" % number])
             if number % 10 == 0:
                 for process in started_children(before):
@@ -83,9 +81,8 @@ def test_a_mapped_file_that_is_truncated_harms_nobody(tree: Path, registry_path:
     with path.open("wb") as file:
         file.truncate(512 << 20)
     store = ManifestStore(registry_path)
-    with HashingProcesses(lambda size_bytes: None) as hashing:
-        hashing.expect(1, 1)
-        future = hashing.submit(hash_batch, os.fsencode(tree), [b"big"])
+    with HashingProcesses(Progress("hashing")) as hashing:
+        future = hashing.submit(os.fsencode(tree), [b"big"], [512 << 20])
         for size in range(400, 0, -40):
             time.sleep(0.01)
             os.truncate(path, size << 20)
@@ -93,12 +90,14 @@ def test_a_mapped_file_that_is_truncated_harms_nobody(tree: Path, registry_path:
     assert hash_tree(os.fsencode(tree), store) == hash_as_documented(tree)
 
 
+@pytest.mark.parametrize("executable", ["/nowhere/python", "", None])
 @pytest.mark.usefixtures("_always_processes")
-def test_without_an_interpreter_all_is_hashed_here(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with HashingProcesses(lambda size_bytes: None) as hashing:
-        hashing.expect(1, 1)
-        future = hashing.submit(hash_batch, os.fsencode(files), [b"1"])
+def test_without_an_interpreter_all_is_hashed_here(
+    files: Path, executable: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with HashingProcesses(Progress("hashing")) as hashing:
+        future = hashing.submit(os.fsencode(files), [b"1"], [1])
         assert future.result() == hash_batch(os.fsencode(files), [b"1"])
 
 
@@ -115,6 +114,25 @@ def test_a_script_needs_no_guard(tree: Path, registry_path: Path, tmp_path: Path
         [sys.executable, script, registry_path, tree], capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.stdout.strip(), run.stderr) == (hash_as_documented(tree), "")
+
+
+def test_nothing_of_the_working_directory_runs(tree: Path, registry_path: Path, tmp_path: Path) -> None:
+    for number in range(3000):
+        (tree / f"{number}").write_bytes(b"%d" % number)
+    for module in ("pickle", "struct", "blake3", "sitecustomize"):
+        (tmp_path / f"{module}.py").write_text(
+            f"open({os.fspath(tmp_path / 'ran')!r}, 'w'); print('conda.env\\nactive')"
+        )
+    code = (
+        f"import sys; sys.path.remove(''); import hub; sys.path.append({os.fspath(tmp_path)!r}); "
+        f"print(hub.JupyterRelayHub(registry={os.fspath(registry_path)!r}, base_url='/')"
+        f".serve_tree({os.fspath(tree)!r}, content=True).key)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.stdout.strip(), run.stderr) == (hash_as_documented(tree), "")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path: Path) -> None:
