@@ -14,7 +14,7 @@ from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.errors import IsDirectory, ManifestUnavailable, NoSuchEntry
 
 #: Trees that are kept open; each is a map of two files.
-_OPEN_TREES = 128
+_OPEN_TREES = 32
 
 
 class Place(NamedTuple):
