@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,18 @@ from tests.conftest import make_settled
 from tests.hub.content.trees import hash_as_documented
 
 
-def children() -> set[int]:
-    return {int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+def children_of(process: int) -> set[int]:
+    """Return the processes that the threads of `process` have started."""
+    found = set()
+    for task in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # The thread has ended.
+            found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
 
 
 def started_children(before: set[int]) -> set[int]:
-    """Return the processes that threads of this one have started."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(child) for child in (task / "children").read_text().split()}
-    return found - before
+    """Return the processes that this one has started since, whatever else the tests have running."""
+    return children_of(os.getpid()) - before
 
 
 @pytest.fixture
@@ -45,9 +48,10 @@ def _always_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_is_hashed_here(files: Path) -> None:
+    before = started_children(set())
     with HashingProcesses(Progress("hashing")) as hashing:
         hashing.submit(os.fsencode(files), [b"1"], [1]).result()
-        assert started_children(set()) == set()
+        assert started_children(before) == set()
 
 
 @pytest.mark.usefixtures("_always_processes")
@@ -142,7 +146,7 @@ def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path
     command = [sys.executable, "-m", "kdr_wsgi", "publish", "--content", "--registry", str(registry_path), str(tree)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 30
-    while not (started := Path(f"/proc/{process.pid}/task").exists() and _descendants(process.pid)):
+    while not (started := children_of(process.pid)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
@@ -157,10 +161,3 @@ def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path
         check=True,
     )
     assert listing.stdout.strip() == "[]"
-
-
-def _descendants(process: int) -> set[int]:
-    found = set()
-    for task in Path(f"/proc/{process}/task").iterdir():
-        found |= {int(child) for child in (task / "children").read_text().split()}
-    return found
