@@ -27,7 +27,7 @@ FILES_PER_FOLDER = 400
 
 #: What a notebook does, in a Python of its own; it prints the seconds of the call.
 PUBLISH = """
-import sys, time, hub
+import sys, time, hub, hub.content.publishing
 relay = hub.JupyterRelayHub(registry=sys.argv[1], base_url="/")
 relay.registry.open()
 serve = relay.serve_tree if sys.argv[2] == "tree" else relay.serve_file

@@ -28,6 +28,14 @@ def test_all_numbers_come_back(size_bytes: int, modified_ns: int, changed_ns: in
     assert size_of(signature) == size_of(make_unsettled(signature)) == size_bytes
 
 
+def test_a_time_in_the_far_future_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    status = (tmp_path / "a").stat()
+    for modified_ns in (status.st_mtime_ns, -5, 1 << 63):
+        future = os.stat_result((*status[:10],), {"st_mtime_ns": modified_ns, "st_ctime_ns": status.st_ctime_ns})
+        assert make_signature(future) == pack_signature(status.st_size, modified_ns, status.st_ctime_ns, status.st_ino)
+
+
 def test_a_rewrite_that_keeps_size_and_mtime_shows(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x")
