@@ -173,8 +173,10 @@ class CheckedSpan:
         """Return the next bytes, at most `size_bytes` where that is not negative; none behind the span."""
         left = self._stop - self._position
         data = os.pread(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left, self._position)
+        if not data and left and size_bytes:
+            raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
         self._position += len(data)
-        if (not data and left and size_bytes) or (data and self._position == self._stop):
+        if self._position == self._stop:
             check_unchanged(self._descriptor, self._version)
         return data
 

@@ -328,13 +328,14 @@ class TreeWriter:
         self._starts = array("Q")
         self._names_bytes = 0
         self._hasher = blake3(derive_key_context=TREE_CONTEXT)
-        self._files = ExitStack()
         folder = store.root_folder(root)
         make_private_directories(folder / "file")
         _remove_abandoned(folder)
-        self._manifest, self._index, self._sizes, self._hashes = (
-            self._files.enter_context(_Draft(folder)) for _ in range(4)
-        )
+        with ExitStack() as files:
+            self._manifest, self._index, self._sizes, self._hashes = (
+                files.enter_context(_Draft(folder)) for _ in range(4)
+            )
+            self._files = files.pop_all()
 
     def __enter__(self) -> TreeWriter:
         return self

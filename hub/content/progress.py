@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from hub.settings import is_kernel
-
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -71,7 +69,7 @@ class Progress:
 
 def _make_bar(what: str) -> tqdm[Any] | None:
     """Return a bar where somebody looks: in a kernel, whose stderr is no terminal, and in a terminal."""
-    in_kernel = is_kernel()
+    in_kernel = _is_in_kernel()
     in_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not (in_kernel or in_terminal) or find_spec("tqdm") is None:
         return None
@@ -81,3 +79,9 @@ def _make_bar(what: str) -> tqdm[Any] | None:
     own = {"_lock": threading.RLock(), "monitor_interval": 0}
     kind: type[tqdm[Any]] = type("Bar", (import_module(name).tqdm,), own)
     return kind(desc=what, unit="B", unit_scale=True, delay=_DELAY_SECONDS)
+
+
+def _is_in_kernel() -> bool:
+    """Whether this process itself is a kernel; what a notebook starts with ``!`` is none, and its stdout is read."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -71,6 +73,23 @@ def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
         writer.add(Columns.of([b"a\0" + pack_signature(1, 2, 3, 4)], [bytes(32)]))
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
     assert store.find_latest(ROOT) is None
+
+
+def test_nothing_is_left_of_what_could_not_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ManifestStore(tmp_path / "registry")
+    real = tempfile.NamedTemporaryFile
+    made: list[object] = []
+
+    def fail_at_the_third(**options: Any) -> Any:
+        if len(made) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made.append(real(**options))
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail_at_the_third)
+    with pytest.raises(OSError, match="No space left"):
+        TreeWriter(store, ROOT)
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == []
 
 
 def test_the_latest_is_what_was_written_last(tmp_path: Path) -> None:

@@ -74,6 +74,18 @@ def test_without_tqdm_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.pass_files(1)
 
 
+def test_what_a_notebook_starts_prints_none() -> None:
+    """As in ``url = !kdr publish --content tiles``."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(pause=0.25)],
+        env={**os.environ, "JPY_PARENT_PID": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (run.stdout, run.stderr) == ("done\n", "")
+
+
 def test_a_kernel_shows_it_in_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     manager, client = start_new_kernel(kernel_name="python3")
