@@ -183,7 +183,7 @@ class Registry:
         """Return all registrations, expired ones too, in the order of their keys."""
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration ORDER BY key").fetchall()
-        return [_from_row(row) for row in rows]
+            return [_complete(connection, _from_row(row)) for row in rows]
 
     def kept_contents(self, folder: bytes) -> frozenset[str]:
         """Return what is served from a folder of snapshots."""
@@ -447,11 +447,14 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
 
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
-    if row is None:
-        return None
-    registration = _from_row(row)
+    return _complete(connection, _from_row(row)) if row else None
+
+
+def _complete(connection: sqlite3.Connection, registration: Registration) -> Registration:
+    """Return a registration with what was claimed for the same content before."""
     if not registration.content:
         return registration
+    key = registration.key
     names = connection.execute("SELECT name FROM name WHERE key = ? AND name <> ?", (key, registration.name))
     sources = connection.execute(
         "SELECT root, signature, is_kept FROM source WHERE key = ? AND root <> ? ORDER BY claimed_at DESC LIMIT ?",

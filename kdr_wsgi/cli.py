@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from hub.content.cleaning import clean_up
 from hub.content.snapshots import SnapshotFolder
 from hub.content.verifying import verify
 from hub.keys import check_key
-from hub.registration import VISIBILITIES, Registration
+from hub.registration import VISIBILITIES, Registration, Source
 from hub.registry import Registry
 from hub.servers import announced
 from hub.settings import find_base_url, find_registry_path, find_route
@@ -309,7 +310,8 @@ def _gc(options: argparse.Namespace) -> int:
     removed = registry.remove_expired(time.time())
     if options.missing:
         for registration in registry.registrations():
-            if is_missing(registration.root) and registry.revoke(registration.key):
+            is_gone = all(is_missing(source.root) for source in registration.sources)
+            if is_gone and registry.revoke(registration.key):
                 removed.append(registration)
     for registration in removed:
         print(f"removed {_printable(registration.key)}  {_printable(os.fsdecode(registration.root))}")
@@ -328,20 +330,34 @@ def _verify(options: argparse.Namespace) -> int:
         raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
     if not registration.content:
         raise CommandError(f"{options.key!r} is no content key, and promises nothing; publish with --content for one")
+    bad = [place for place in registration.sources if not _verify_at(place, registration, registry)]
+    if bad:
+        raise CommandError(
+            f"{len(bad)} of {len(registration.sources)} places have not what the key promises; "
+            "publish again for a key of what is there now"
+        )
+    return 0
+
+
+def _verify_at(place: Source, registration: Registration, registry: Registry) -> bool:
+    """Read what is at one of the places of a content key; return whether it is as promised."""
+    from kdr_wsgi.doctor import is_missing
+
+    where = _printable(os.fsdecode(place.root))
+    if is_missing(place.root):
+        print(f"missing  {where}")
+        return False
     files = size_bytes = different = 0
-    for verified in verify(registration, registry):
+    at_place = replace(registration, root=place.root, signature=place.signature, is_kept=place.is_kept)
+    for verified in verify(at_place, registry):
         files += 1
         size_bytes += verified.size_bytes
         if verified.difference:
             different += 1
             print(f"{verified.difference}  {_printable(os.fsdecode(verified.entry))}")
-    if different:
-        raise CommandError(
-            f"{different:,} of {files:,} files are not what the key promises; "
-            "publish again for a key of what is there now"
-        )
-    print(f"{files:,} files, {size_bytes:,} bytes: as the key promises")
-    return 0
+    verdict = f"{different:,} files are not what the key promises" if different else "as the key promises"
+    print(f"{where}: {files:,} files, {size_bytes:,} bytes: {verdict}")
+    return not different
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Literal
 from hub.content.manifests import ManifestStore
 from hub.errors import ManifestError, RegistryError
 from hub.jupyter_servers import running_servers
-from hub.registration import Registration
+from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
 from hub.servers import find_servers
 from hub.settings import find_route
@@ -155,24 +155,30 @@ def _examine_extension(path: Path) -> Iterator[Finding]:
 
 
 def _examine_registration(registration: Registration, store: ManifestStore, *, has_relay: bool) -> Finding:
-    kept = "snapshot of a " if registration.is_kept else ""
-    what = f"{kept}{registration.kind} {registration.key!r} at {os.fsdecode(registration.root)!r}"
+    """Return what there is to say; of a content key with several places, of the best of them."""
+    findings = [_examine_place(registration, place, store, has_relay=has_relay) for place in registration.sources]
+    return next((finding for finding in findings if finding.level != "bad"), findings[0])
+
+
+def _examine_place(registration: Registration, place: Source, store: ManifestStore, *, has_relay: bool) -> Finding:
+    kept = "snapshot of a " if place.is_kept else ""
+    what = f"{kept}{registration.kind} {registration.key!r} at {os.fsdecode(place.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired; kdr gc removes it")
     try:
-        status = os.stat(registration.root, follow_symlinks=False)
+        status = os.stat(place.root, follow_symlinks=False)
     except OSError as error:
         return Finding("bad", f"{what}: {error.strerror}; publish it again, or run: kdr revoke {registration.key!r}")
-    is_folder = registration.kind == "tree" or registration.is_kept
+    is_folder = registration.kind == "tree" or place.is_kept
     if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(status.st_mode):
         return Finding("bad", f"{what}: is no {registration.kind} any more; publish it again")
     if registration.content and registration.kind == "tree":
         try:
-            store.open(registration.content, registration.root)
+            store.open(registration.content, place.root)
         except ManifestError as error:
             return Finding("bad", f"{what}: {error}; publish it again, with content=True")
     wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
-    if not os.access(registration.root, wanted):
+    if not os.access(place.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
     needs_owner = registration.visibility != "public" and not has_relay
     served = "; only kdr serve --as-owner serves it" if needs_owner else ""
