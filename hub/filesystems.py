@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 
 #: Local file systems, where every process that opens a file shares its pages. SQLite's write-ahead log needs
@@ -19,6 +20,18 @@ def make_private_directories(path: Path) -> None:
     for directory in reversed(path.parents):
         if not directory.exists():
             directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def find_intruder(folder: Path) -> str | None:
+    """Return why somebody else could change what is in `folder`, and what to do; None if nobody can."""
+    status = os.stat(folder, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        return f"{folder} is a link"
+    if os.geteuid() not in (0, status.st_uid):
+        return f"{folder} belongs to another user"
+    if status.st_mode & 0o022:
+        return f"other users can write to {folder}; run: chmod go-w {folder}"
+    return None
 
 
 def shares_memory(directory: Path, mount_table: Path = _MOUNT_TABLE) -> bool:

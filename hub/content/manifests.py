@@ -35,7 +35,7 @@ from hub.content.hashing import HASH_BYTES
 from hub.content.signatures import SIGNATURE_BYTES, size_field_of
 from hub.content.walking import Record, signature_of
 from hub.errors import ManifestError
-from hub.filesystems import make_private_directories
+from hub.filesystems import find_intruder, make_private_directories
 
 #: Keeps the hash of a tree from being that of a file that holds the same list.
 TREE_CONTEXT = "kernel data relay 2026-11-25 tree"
@@ -255,6 +255,7 @@ class ManifestStore:
 
     def find_latest(self, root: bytes) -> Tree | None:
         """Return what `root` was when it was last hashed; None if that is not known."""
+        self.check_private(root)
         ages = {}
         for path in self.root_folder(root).glob("*.index"):
             with suppress(FileNotFoundError):  # Somebody cleans up.
@@ -263,6 +264,13 @@ class ManifestStore:
             with suppress(ManifestError):  # All is hashed again then.
                 return Tree(self.manifest_path(path.stem), path)
         return None
+
+    def check_private(self, root: bytes) -> None:
+        """Raise ManifestError if somebody else could have written what is known of `root`."""
+        for folder in (self.folder, self.root_folder(root)):
+            with suppress(FileNotFoundError):
+                if reason := find_intruder(folder):
+                    raise ManifestError(str(self.folder), reason)
 
     def confirm(self, tree: Tree, root: bytes) -> str:
         """Return what the tree of `root` hashes to, after noting that it was so today."""
@@ -330,6 +338,7 @@ class TreeWriter:
         self._hasher = blake3(derive_key_context=TREE_CONTEXT)
         folder = store.root_folder(root)
         make_private_directories(folder / "file")
+        store.check_private(root)
         _remove_abandoned(folder)
         with ExitStack() as files:
             self._manifest, self._index, self._sizes, self._hashes = (

@@ -33,7 +33,7 @@ from hub.content.signatures import SIGNATURE_BYTES, make_signature, size_of
 from hub.content.trees import explain_outcome
 from hub.content.walking import Record, entry_of, signature_of, split_records
 from hub.errors import HubError, ManifestError, SnapshotError, UnhashableEntry
-from hub.filesystems import make_private_directories
+from hub.filesystems import find_intruder, make_private_directories
 from hub.registry import Registry
 from hub.secret import read_secret
 
@@ -87,8 +87,10 @@ class SnapshotFolder:
             Nobody can write there.
         """
         with self._explained():
-            for name in ("objects", "kept"):
-                make_private_directories(self.path / name / "file")
+            for folder in (self.path, self.path / "objects", self.path / "kept"):
+                make_private_directories(folder / "file")
+                if reason := find_intruder(folder):
+                    raise SnapshotError(str(self.path), reason)
             with self._locked(fcntl.LOCK_SH):
                 yield
 

@@ -241,6 +241,28 @@ def test_a_folder_that_cannot_be_written_is_told(hub: JupyterRelayHub, tree: Pat
     assert hub.registry.registrations() == []
 
 
+@pytest.mark.parametrize("folder", ["", "objects", "kept"])
+def test_a_folder_that_others_can_write_is_refused(hub: JupyterRelayHub, tree: Path, kept: Path, folder: str) -> None:
+    (tree / "a").write_bytes(b"1")
+    (kept / folder).mkdir(parents=True)
+    (kept / folder).chmod(0o777)
+    with pytest.raises(SnapshotError, match=r"other users can write to .*; run: chmod go-w"):
+        hub.serve_tree(tree, content=True, snapshot=kept)
+    assert list(kept.rglob("*/*/*")) == []
+
+
+def test_a_folder_that_somebody_put_elsewhere_is_refused(
+    hub: JupyterRelayHub, tree: Path, kept: Path, tmp_path: Path
+) -> None:
+    (tree / "a").write_bytes(b"1")
+    (tmp_path / "elsewhere").mkdir()
+    kept.mkdir()
+    (kept / "objects").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SnapshotError, match="is a link"):
+        hub.serve_tree(tree, content=True, snapshot=kept)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_snapshot_needs_a_content_key(hub: JupyterRelayHub, tree: Path, kept: Path) -> None:
     with pytest.raises(InvalidOption, match=r"snapshot=.* it needs content=True"):
         hub.serve_tree(tree, snapshot=kept)

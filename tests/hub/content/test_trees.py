@@ -343,6 +343,16 @@ def test_a_folder_that_cannot_be_written_is_told(tree: Path, registry_path: Path
         hash_tree(os.fsencode(tree), ManifestStore(registry_path))
 
 
+def test_manifests_that_others_could_have_written_are_not_believed(tree: Path, store: ManifestStore) -> None:
+    fill(tree, 3)
+    hash_tree(os.fsencode(tree), store)
+    store.folder.chmod(0o777)
+    recording = Recording()
+    with pytest.raises(ManifestError, match=r"other users can write to .*; run: chmod go-w"):
+        hash_tree(os.fsencode(tree), store, recording)
+    assert recording.entries == []
+
+
 def test_drafts_of_killed_processes_are_removed(
     tree: Path, store: ManifestStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
