@@ -204,9 +204,12 @@ class JupyterRelayHub:
         registration = _describe("file", root, name, visibility, trusted, headers)
         ttl = check_ttl(ttl)
         if _check_content(content, key, snapshot, executor):
-            return self._publish_by_content(registration, ttl, snapshot, executor)
-        key = self._path_key(place, ending) if key is None else self._given_key(key)
-        return self._publish(replace(registration, key=key), ttl)
+            published = self._publish_by_content(registration, ttl, snapshot, executor)
+        else:
+            key = self._path_key(place, ending) if key is None else self._given_key(key)
+            published = self._publish(replace(registration, key=key), ttl)
+        self._warn_if_unserved()
+        return published
 
     def serve_tree(
         self,
@@ -241,17 +244,22 @@ class JupyterRelayHub:
         registration = _describe("tree", root, b"", visibility, trusted, headers)
         ttl = check_ttl(ttl)
         if _check_content(content, key, snapshot, executor):
-            return self._publish_by_content(registration, ttl, snapshot, executor)
-        key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
-        return self._publish(replace(registration, key=key), ttl)
+            published = self._publish_by_content(registration, ttl, snapshot, executor)
+        else:
+            key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
+            published = self._publish(replace(registration, key=key), ttl)
+        self._warn_if_unserved()
+        return published
 
     def _publish(self, registration: Registration, ttl: float | None) -> PublishedURL:
         now = time.time()
         self.registry.claim(replace(registration, claimed_at=now, expires_at=None if ttl is None else now + ttl))
-        if self._may_be_unserved and not find_servers(self.registry.path):
-            warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
         url = f"{self.base_url}{self.route}/{registration.target}"
         return PublishedURL(url, registration.key, self.registry)
+
+    def _warn_if_unserved(self) -> None:
+        if self._may_be_unserved and not find_servers(self.registry.path):
+            warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
 
     def _publish_by_content(
         self,

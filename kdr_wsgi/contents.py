@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +44,15 @@ class Promise(NamedTuple):
     ----------
     digest : bytes
         The BLAKE3 hash of the file's bytes.
-    places : list of Place
-        Where it may be, the best first.
+    signature : bytes
+        What a stat said of the file at the latest place.
+    places : iterator of Place
+        Where it may be, the latest first. Each is looked up when it is asked for: the first is enough, mostly.
     """
 
     digest: bytes
-    places: list[Place]
+    signature: bytes
+    places: Iterator[Place]
 
 
 class Child(NamedTuple):
@@ -87,24 +92,25 @@ class Contents:
             if entry != registration.name and entry not in registration.other_names:
                 raise NoSuchEntry
             digest = bytes.fromhex(registration.content)
-            places = [
+            places = (
                 Place(source.root, object_entry(digest) if source.is_kept else None, source.signature)
                 for source in registration.sources
-            ]
-            return Promise(digest, places)
+            )
+            return Promise(digest, registration.signature, places)
         trees = self._trees(registration)
-        manifest = trees[0][1].manifest
+        latest = next(trees)
+        manifest = latest[1].manifest
         name = b"/".join(split_entry(entry))
         position = None if entry.endswith(b"/") else manifest.find(name)
         if position is None:
             start, stop = manifest.folder(name + b"/" if name else b"")
             raise IsDirectory if start < stop or not name else NoSuchEntry
         digest = manifest.hash(position)
-        places = [
+        places = (
             Place(source.root, object_entry(digest) if source.is_kept else name, tree.signature(position))
-            for source, tree in trees
-        ]
-        return Promise(digest, places)
+            for source, tree in chain([latest], trees)
+        )
+        return Promise(digest, latest[1].signature(position), places)
 
     def list_folder(self, registration: Registration, folder: bytes, limit: int) -> tuple[list[Child], int]:
         """Return the first `limit` of what is in a folder of a tree, and how many files are behind these.
@@ -115,7 +121,7 @@ class Contents:
             There is no such folder.
         ManifestUnavailable
         """
-        _, tree = self._trees(registration)[0]
+        _, tree = next(self._trees(registration))
         manifest = tree.manifest
         prefix = b"".join(name + b"/" for name in split_entry(folder))
         position, stop = manifest.folder(prefix)
@@ -132,21 +138,23 @@ class Contents:
                 position += 1
         return children, stop - position
 
-    def _trees(self, registration: Registration) -> list[tuple[Source, Tree]]:
-        """Return the tree at each source of which that is known.
+    def _trees(self, registration: Registration) -> Iterator[tuple[Source, Tree]]:
+        """Yield the tree at each source of which that is known; there is one at least.
 
         Raises
         ------
         ManifestUnavailable
-            At none.
+            There is none.
         """
-        found = []
-        failures = []
+        failure: ManifestError | None = None
+        found = False
         for source in registration.sources:
             try:
-                found.append((source, self._open_tree(registration.content, source.root, registration.claimed_at)))
+                tree = self._open_tree(registration.content, source.root, registration.claimed_at)
             except ManifestError as error:
-                failures.append(str(error))
-        if not found:
-            raise ManifestUnavailable(failures[0])
-        return found
+                failure = failure or error
+                continue
+            found = True
+            yield source, tree
+        if failure and not found:
+            raise ManifestUnavailable(str(failure)) from failure

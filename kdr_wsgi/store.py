@@ -64,7 +64,7 @@ class FileStore:
     def _promise(self, registration: Registration, entry: bytes) -> PromisedFile:
         promise = self._contents.find(registration, entry)
         media_type = _media_type(entry)
-        version = FileVersion.of(promise.places[0].signature)
+        version = FileVersion.of(promise.signature)
         return PromisedFile(version, media_type, promise.digest, lambda: self._open_promised(promise, media_type))
 
     def _open_promised(self, promise: Promise, media_type: MediaType) -> File:

@@ -14,7 +14,7 @@ from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, make_signature, size_of
 from hub.content.snapshots import SnapshotFolder
 from hub.content.trees import explain_outcome, hash_tree
-from hub.content.workers import make_hashing
+from hub.content.workers import hashing
 from hub.errors import InvalidOption, MissingPath, UnhashableEntry
 from hub.keys import content_key
 from hub.registration import Registration
@@ -89,10 +89,10 @@ def _hash_file(path: bytes, registry: Registry, executor: Executor | None) -> tu
         return signature, known
     folder, name = os.path.split(path)
     size_bytes = size_of(signature)
-    with Progress("hashing") as progress, make_hashing(executor, progress) as hashing:
+    with Progress("hashing") as progress, hashing(executor, progress) as hasher:
         progress.expect(size_bytes)
         progress.expect_no_more()
-        (outcome,) = hashing.submit(folder, [name], [size_bytes]).result()
+        (outcome,) = hasher.submit(folder, [name], [size_bytes]).result()
     if isinstance(outcome, int):
         raise UnhashableEntry(os.fsdecode(path), explain_outcome(outcome))
     signature, content = outcome[:SIGNATURE_BYTES], outcome[SIGNATURE_BYTES:].hex()

@@ -18,7 +18,7 @@ from hub.content.opening import GONE
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, size_of
 from hub.content.walking import Record, entry_of, signature_of, walk
-from hub.content.workers import Hashing, make_hashing
+from hub.content.workers import Hashing, hashing
 from hub.errors import HubError, ManifestError, UnhashableEntry
 
 #: What an executor gets at a time.
@@ -159,10 +159,10 @@ def hash_pieces(
 ) -> Generator[Known | Read, None, None]:
     """Let the executor hash what is not known, some pieces ahead of what is yielded."""
     waiting: deque[Known | _Underway] = deque()
-    with make_hashing(executor, progress) as hashing:
+    with hashing(executor, progress) as hasher:
         try:
             for piece in pieces:
-                waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hashing, progress))
+                waiting.append(piece if isinstance(piece, Known) else _submit(root, piece, hasher, progress))
                 while waiting and (len(waiting) > _PIECES_AHEAD or _is_done(waiting[0])):
                     yield _finish(waiting.popleft())
             progress.expect_no_more()
@@ -175,12 +175,12 @@ def hash_pieces(
                         batch.future.cancel()
 
 
-def _submit(root: bytes, walked: Walked, hashing: Hashing, progress: Progress) -> _Underway:
+def _submit(root: bytes, walked: Walked, hasher: Hashing, progress: Progress) -> _Underway:
     batches = []
     for positions, sizes in _divide(walked):
         progress.expect(sum(sizes))
         entries = [entry_of(walked.records[position]) for position in positions]
-        batches.append(_Batch(positions, hashing.submit(root, entries, sizes)))
+        batches.append(_Batch(positions, hasher.submit(root, entries, sizes)))
     return _Underway(walked, batches)
 
 

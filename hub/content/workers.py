@@ -12,12 +12,11 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Protocol
 
 from hub.content import worker
@@ -37,21 +36,23 @@ _OPTIONS = ("-I", "-S")
 
 
 class Hashing(Protocol):
-    """What hashes; a context manager that ends what it has started."""
+    """What hashes."""
 
     def submit(self, root: bytes, entries: Sequence[bytes], sizes: Sequence[int]) -> Future[list[Outcome]]:
         """Hash files below `root`, of whose `sizes`, in bytes, it tells the progress."""
 
-    def __enter__(self) -> Hashing: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def make_hashing(executor: Executor | None, progress: Progress) -> Hashing:
-    """Return what hashes: `executor`, or else processes of our own."""
-    return HashingProcesses(progress) if executor is None else _Borrowed(executor, progress)
+@contextmanager
+def hashing(executor: Executor | None, progress: Progress) -> Iterator[Hashing]:
+    """Give the block what hashes: `executor`, or else processes of our own, which end with it."""
+    if executor is not None:
+        yield _Borrowed(executor, progress)
+        return
+    processes = HashingProcesses(progress)
+    try:
+        yield processes
+    finally:
+        processes.end()
 
 
 class _Borrowed:
@@ -65,14 +66,6 @@ class _Borrowed:
         future = self._executor.submit(hash_batch, root, entries)
         future.add_done_callback(lambda _: self._progress.add(sum(sizes)))
         return future
-
-    def __enter__(self) -> Hashing:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
 
 class HashingProcesses:
@@ -112,12 +105,8 @@ class HashingProcesses:
         future.add_done_callback(lambda _: self._progress.add(small_bytes))
         return future
 
-    def __enter__(self) -> Hashing:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """End the processes at once; what they are doing is not waited for."""
         with self._starting:
             self._is_closing = True
         for process in self._started:

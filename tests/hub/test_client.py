@@ -21,6 +21,7 @@ from hub import (
     NotAFile,
     NotATree,
     RegistryError,
+    UnservedWarning,
     get_relay_hub,
 )
 from hub.servers import announced
@@ -346,3 +347,16 @@ def test_nobody_is_warned_who_is_no_kernel_or_whose_registry_is_named_or_served(
     with announced(tmp_path / "kdr" / "registry.sqlite", "jupyter", "/", "wwtkdr"):
         assert publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1") == ""
     assert "UnservedWarning" in publish_in_a_kernel(tmp_path, tree, JPY_PARENT_PID="1")
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_the_warning_points_at_the_line_that_publishes(
+    content: bool, tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    relay = JupyterRelayHub()
+    with pytest.warns(UnservedWarning) as warned:
+        relay.serve_tree(tree, content=content)
+    assert [Path(warning.filename) for warning in warned] == [Path(__file__)]
+    relay.registry.close()

@@ -15,7 +15,7 @@ from hub.content.hashing import hash_batch
 from hub.content.manifests import ManifestStore
 from hub.content.progress import Progress
 from hub.content.trees import hash_tree
-from hub.content.workers import HashingProcesses
+from hub.content.workers import hashing
 from tests.conftest import make_settled
 from tests.hub.content.trees import hash_as_documented
 
@@ -49,16 +49,16 @@ def _always_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_little_is_hashed_here(files: Path) -> None:
     before = started_children(set())
-    with HashingProcesses(Progress("hashing")) as hashing:
-        hashing.submit(os.fsencode(files), [b"1"], [1]).result()
+    with hashing(None, Progress("hashing")) as hasher:
+        hasher.submit(os.fsencode(files), [b"1"], [1]).result()
         assert started_children(before) == set()
 
 
 @pytest.mark.usefixtures("_always_processes")
 def test_processes_end_with_the_work(files: Path) -> None:
     before = started_children(set())
-    with HashingProcesses(Progress("hashing")) as hashing:
-        futures = [hashing.submit(os.fsencode(files), [b"%d" % number], [1]) for number in range(100)]
+    with hashing(None, Progress("hashing")) as hasher:
+        futures = [hasher.submit(os.fsencode(files), [b"%d" % number], [1]) for number in range(100)]
         assert [future.result() for future in futures] == [
             hash_batch(os.fsencode(files), [b"%d" % number]) for number in range(100)
         ]
@@ -70,9 +70,9 @@ def test_processes_end_with_the_work(files: Path) -> None:
 @pytest.mark.usefixtures("_always_processes")
 def test_what_a_killed_process_had_to_do_is_done_all_the_same(files: Path) -> None:
     before = started_children(set())
-    with HashingProcesses(Progress("hashing")) as hashing:
+    with hashing(None, Progress("hashing")) as hasher:
         for number in range(100):
-            future = hashing.submit(os.fsencode(files), [b"%d" % number], [1])
+            future = hasher.submit(os.fsencode(files), [b"%d" % number], [1])
             assert future.result() == hash_batch(os.fsencode(files), [b"%d" % number])
             if number % 10 == 0:
                 for process in started_children(before):
@@ -85,8 +85,8 @@ def test_a_mapped_file_that_is_truncated_harms_nobody(tree: Path, registry_path:
     with path.open("wb") as file:
         file.truncate(512 << 20)
     store = ManifestStore(registry_path)
-    with HashingProcesses(Progress("hashing")) as hashing:
-        future = hashing.submit(os.fsencode(tree), [b"big"], [512 << 20])
+    with hashing(None, Progress("hashing")) as hasher:
+        future = hasher.submit(os.fsencode(tree), [b"big"], [512 << 20])
         for size in range(400, 0, -40):
             time.sleep(0.01)
             os.truncate(path, size << 20)
@@ -100,8 +100,8 @@ def test_without_an_interpreter_all_is_hashed_here(
     files: Path, executable: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    with HashingProcesses(Progress("hashing")) as hashing:
-        future = hashing.submit(os.fsencode(files), [b"1"], [1])
+    with hashing(None, Progress("hashing")) as hasher:
+        future = hasher.submit(os.fsencode(files), [b"1"], [1])
         assert future.result() == hash_batch(os.fsencode(files), [b"1"])
 
 
