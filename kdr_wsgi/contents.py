@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,15 +43,15 @@ class Promise(NamedTuple):
     ----------
     digest : bytes
         The BLAKE3 hash of the file's bytes.
-    signature : bytes
-        What a stat said of the file at the latest place.
-    places : iterator of Place
-        Where it may be, the latest first. Each is looked up when it is asked for: the first is enough, mostly.
+    latest : Place
+        Where it was published last.
+    find_places : callable
+        Looks up all places where it may be, the latest first; each as it is asked for.
     """
 
     digest: bytes
-    signature: bytes
-    places: Iterator[Place]
+    latest: Place
+    find_places: Callable[[], Iterator[Place]]
 
 
 class Child(NamedTuple):
@@ -92,25 +91,22 @@ class Contents:
             if entry != registration.name and entry not in registration.other_names:
                 raise NoSuchEntry
             digest = bytes.fromhex(registration.content)
-            places = (
-                Place(source.root, object_entry(digest) if source.is_kept else None, source.signature)
-                for source in registration.sources
-            )
-            return Promise(digest, registration.signature, places)
-        trees = self._trees(registration)
-        latest = next(trees)
-        manifest = latest[1].manifest
-        name = b"/".join(split_entry(entry))
-        position = None if entry.endswith(b"/") else manifest.find(name)
-        if position is None:
-            start, stop = manifest.folder(name + b"/" if name else b"")
-            raise IsDirectory if start < stop or not name else NoSuchEntry
-        digest = manifest.hash(position)
-        places = (
-            Place(source.root, object_entry(digest) if source.is_kept else name, tree.signature(position))
-            for source, tree in chain([latest], trees)
-        )
-        return Promise(digest, latest[1].signature(position), places)
+            find_places = partial(self._places_of_file, registration, digest)
+        else:
+            _, tree = next(self._trees(registration))
+            position = _find_position(tree, entry)
+            digest = tree.manifest.hash(position)
+            find_places = partial(self._places_in_tree, registration, tree.manifest[position], position)
+        return Promise(digest, next(find_places()), find_places)
+
+    def _places_of_file(self, registration: Registration, digest: bytes) -> Iterator[Place]:
+        for source in registration.sources:
+            yield Place(source.root, object_entry(digest) if source.is_kept else None, source.signature)
+
+    def _places_in_tree(self, registration: Registration, name: bytes, position: int) -> Iterator[Place]:
+        for source, tree in self._trees(registration):
+            below = object_entry(tree.manifest.hash(position)) if source.is_kept else name
+            yield Place(source.root, below, tree.signature(position))
 
     def list_folder(self, registration: Registration, folder: bytes, limit: int) -> tuple[list[Child], int]:
         """Return the first `limit` of what is in a folder of a tree, and how many files are behind these.
@@ -158,3 +154,18 @@ class Contents:
             yield source, tree
         if failure and not found:
             raise ManifestUnavailable(str(failure)) from failure
+
+
+def _find_position(tree: Tree, entry: bytes) -> int:
+    """Return the position of an entry, as a URL spells it, in a tree.
+
+    Raises
+    ------
+    NoSuchEntry, IsDirectory
+    """
+    name = b"/".join(split_entry(entry))
+    position = None if entry.endswith(b"/") else tree.manifest.find(name)
+    if position is not None:
+        return position
+    start, stop = tree.manifest.folder(name + b"/" if name else b"")
+    raise IsDirectory if start < stop or not name else NoSuchEntry

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from itertools import chain, islice
 
 from blake3 import blake3
 
@@ -19,6 +21,9 @@ from kdr_wsgi.versions import FileVersion
 
 #: Up to here a file is read when it is opened: for so few bytes, sendfile(2) costs more than it saves.
 SMALL_FILE_BYTES = 65536
+
+#: What is promised of so many entries is kept ready, at about 2 KB each.
+_PROMISES = 4096
 
 #: How often a file that changes under our eyes is read before we give up.
 _ATTEMPTS = 3
@@ -39,6 +44,8 @@ class FileStore:
         self._contents = contents
         self._cache = FileCache(capacity_bytes)
         self._rehasher = Rehasher()
+        # What a registration with a content key promises of an entry never changes.
+        self._promise = lru_cache(_PROMISES)(self._make_promise)
 
     def open(self, registration: Registration, entry: bytes) -> File | PromisedFile:
         """Return the file that `entry` names; one that a content key names is opened only when that is needed.
@@ -61,10 +68,10 @@ class FileStore:
             self._cache.add(place, file)
         return file
 
-    def _promise(self, registration: Registration, entry: bytes) -> PromisedFile:
+    def _make_promise(self, registration: Registration, entry: bytes) -> PromisedFile:
         promise = self._contents.find(registration, entry)
         media_type = _media_type(entry)
-        version = FileVersion.of(promise.signature)
+        version = FileVersion.of(promise.latest.signature)
         return PromisedFile(version, media_type, promise.digest, lambda: self._open_promised(promise, media_type))
 
     def _open_promised(self, promise: Promise, media_type: MediaType) -> File:
@@ -76,7 +83,7 @@ class FileStore:
             None has them any more.
         """
         failure: RelayError = ContentChanged()
-        for where in promise.places:
+        for where in chain([promise.latest], islice(promise.find_places(), 1, None)):
             try:
                 return self._open_at(where, promise.digest, media_type)
             except (NoSuchEntry, IsDirectory, ContentChanged):
