@@ -305,8 +305,10 @@ def _gc(options: argparse.Namespace) -> int:
     from kdr_wsgi.doctor import is_missing
 
     registry = _open_registry(options)
-    for name in options.snapshots:
-        SnapshotFolder(Path(os.path.realpath(name)), registry).check()
+    folders = [SnapshotFolder(Path(os.path.realpath(name)), registry) for name in options.snapshots]
+    # First, so that a wrong name removes nothing.
+    for folder in folders:
+        folder.check()
     removed = registry.remove_expired(time.time())
     if options.missing:
         for registration in registry.registrations():
@@ -317,7 +319,7 @@ def _gc(options: argparse.Namespace) -> int:
         print(f"removed {_printable(registration.key)}  {_printable(os.fsdecode(registration.root))}")
     print(f"{len(removed)} removed")
     registry.forget_hashes(is_missing)
-    for what, (files, size_bytes) in clean_up(registry, options.snapshots):
+    for what, (files, size_bytes) in clean_up(registry, folders):
         if files or what != "manifests":
             print(f"{what}: {files:,} files removed, {size_bytes:,} bytes")
     return 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from hub.content.manifests import ManifestStore
 from hub.content.snapshots import SnapshotFolder
@@ -16,16 +14,13 @@ from hub.registry import Registry
 _GRACE_SECONDS = 24 * 3600.0
 
 
-def clean_up(registry: Registry, snapshots: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+def clean_up(registry: Registry, folders: Sequence[SnapshotFolder]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Remove manifests, and copies from folders of snapshots; yield of what how many files and bytes are gone.
 
     Raises
     ------
     RegistryError, ManifestError, SnapshotError
     """
-    folders = [SnapshotFolder(Path(os.path.realpath(name)), registry) for name in snapshots]
-    for folder in folders:
-        folder.check()
     store = ManifestStore(registry.path)
     older_than = time.time() - _GRACE_SECONDS
     needed = {registration.content for registration in registry.registrations()}

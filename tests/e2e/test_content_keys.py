@@ -16,6 +16,7 @@ from playwright.sync_api import Browser
 
 from hub.content.cleaning import clean_up
 from hub.content.manifests import ManifestStore
+from hub.content.snapshots import SnapshotFolder
 from kdr_wsgi.store import SMALL_FILE_BYTES
 from tests.conftest import LiveServer, make_settled, need
 from tests.raw_http import Answer, Connection, fetch
@@ -318,7 +319,7 @@ def test_what_is_kept_is_served_though_it_is_published_from_elsewhere_too(
     assert server.hub.serve_file(tree / "a", content=True, visibility="public") == url
     (tree / "a").unlink()
     assert fetch(server.address, url).body == body
-    assert list(clean_up(server.hub.registry, [os.fspath(tmp_path / "kept")]))[1][1] == (0, 0)
+    assert list(clean_up(server.hub.registry, [SnapshotFolder(tmp_path / "kept", server.hub.registry)]))[1][1] == (0, 0)
     assert fetch(server.address, url).body == body
 
 

@@ -17,6 +17,7 @@ from blake3 import blake3
 from hub import InvalidOption, JupyterRelayHub, SnapshotError, UnhashableEntry
 from hub.content import snapshots
 from hub.content.cleaning import clean_up
+from hub.content.snapshots import SnapshotFolder
 from tests.conftest import make_settled, need
 from tests.hub.content.executors import Recording
 
@@ -99,9 +100,12 @@ def test_what_no_registration_needs_is_removed(hub: JupyterRelayHub, tree: Path,
     hub.serve_file(tree / "a", content=True, snapshot=kept)
     (kept / "objects" / "ab").mkdir(exist_ok=True)
     (kept / "objects" / "ab" / "left.tmp").write_bytes(b"by a killed process")
-    assert dict(clean_up(hub.registry, [os.fspath(kept)])) == {"manifests": (0, 0), f"snapshots in {kept}": (1, 19)}
+    assert dict(clean_up(hub.registry, [SnapshotFolder(kept, hub.registry)])) == {
+        "manifests": (0, 0),
+        f"snapshots in {kept}": (1, 19),
+    }
     whole.revoke()
-    assert dict(clean_up(hub.registry, [os.fspath(kept)]))[f"snapshots in {kept}"] == (1, 10)
+    assert dict(clean_up(hub.registry, [SnapshotFolder(kept, hub.registry)]))[f"snapshots in {kept}"] == (1, 10)
     assert list(objects(kept).values()) == [b"both"]
 
 
@@ -112,7 +116,7 @@ def test_what_another_registry_needs_stays(hub: JupyterRelayHub, tree: Path, kep
         relay.serve_tree(tree, content=True, snapshot=kept)
     for registration in hub.registry.registrations():
         hub.registry.revoke(registration.key)
-    list(clean_up(hub.registry, [os.fspath(kept)]))
+    list(clean_up(hub.registry, [SnapshotFolder(kept, hub.registry)]))
     assert list(objects(kept).values()) == [b"1"]
     other.registry.close()
 
@@ -124,7 +128,7 @@ def test_registries_at_one_path_need_what_each_has_kept(tree: Path, kept: Path, 
         relay = JupyterRelayHub(registry=tmp_path / "home" / "registry.sqlite", base_url="/")
         relay.serve_tree(tree, content=True, snapshot=kept)
         if name == "bob":
-            list(clean_up(relay.registry, [os.fspath(kept)]))
+            list(clean_up(relay.registry, [SnapshotFolder(kept, relay.registry)]))
         relay.registry.close()
         (tmp_path / "home").rename(tmp_path / name)
     assert sorted(objects(kept).values()) == [b"alice", b"bob"]
@@ -146,7 +150,7 @@ def test_nothing_is_removed_that_is_about_to_be_registered(
     with ThreadPoolExecutor(2) as threads:
         published = threads.submit(hub.serve_tree, tree, content=True, snapshot=kept)
         assert copying.wait(10)
-        cleaned = threads.submit(lambda: dict(clean_up(hub.registry, [os.fspath(kept)])))
+        cleaned = threads.submit(lambda: dict(clean_up(hub.registry, [SnapshotFolder(kept, hub.registry)])))
         with pytest.raises(FutureTimeoutError):
             cleaned.result(0.3)
         go_on.set()
@@ -210,7 +214,7 @@ def test_what_somebody_else_put_there_is_left_alone(hub: JupyterRelayHub, tree: 
     (tree / "a").write_bytes(b"1")
     hub.serve_tree(tree, content=True, snapshot=kept)
     (kept / "kept" / "README").write_text("mine")
-    list(clean_up(hub.registry, [os.fspath(kept)]))
+    list(clean_up(hub.registry, [SnapshotFolder(kept, hub.registry)]))
     assert (kept / "kept" / "README").exists()
     assert list(objects(kept).values()) == [b"1"]
 
@@ -229,7 +233,7 @@ def test_cleaning_up_forgets_nothing_of_the_original(
 
 def test_a_folder_that_keeps_nothing_is_not_cleaned(hub: JupyterRelayHub, tmp_path: Path) -> None:
     with pytest.raises(SnapshotError, match="nothing has been kept there"):
-        list(clean_up(hub.registry, [os.fspath(tmp_path)]))
+        list(clean_up(hub.registry, [SnapshotFolder(tmp_path, hub.registry)]))
     assert list(tmp_path.glob("lock")) == []
 
 
