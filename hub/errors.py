@@ -86,6 +86,40 @@ class RegistryTooNew(RegistryError):
         )
 
 
+class ServiceError(HubError):
+    """The hub's shared relay server has not done what it was asked."""
+
+
+class ServiceUnreachable(ServiceError):
+    """The hub's shared relay server does not answer."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(
+            f"the shared relay server at {url} (KDR_SERVICE_URL) does not answer: {reason}; try again later, or "
+            "publish through your own Jupyter server with JupyterRelayHub(service='')"
+        )
+
+
+class ServiceRefused(ServiceError):
+    """The hub's shared relay server has refused what it was asked; its sentence says why.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status of its answer.
+    """
+
+    def __init__(self, status: int, sentence: str) -> None:
+        self.status = status
+        super().__init__(sentence)
+
+
+class LimitReached(ServiceError):
+    """A user of the hub's shared relay server has as much as is allowed."""
+
+
 class UnhashableEntry(HubError, OSError):
     """A file or folder cannot be read to its end, so that what it would be named by is not known."""
 

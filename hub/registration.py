@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
 
@@ -15,8 +15,14 @@ from blake3 import blake3
 from hub.errors import InvalidOption
 
 Kind = Literal["file", "tree"]
-Visibility = Literal["private", "users", "public"]
+#: ``listed``: the owner, and those whom the registration's audience names.
+Visibility = Literal["private", "users", "public", "listed"]
 VISIBILITIES: tuple[Visibility, ...] = ("private", "users", "public")
+
+#: A user's or a group's name on a JupyterHub has at most 255 characters.
+_AUDIENCE_CHARACTERS = 300
+#: More are a group.
+MAX_AUDIENCE = 100
 
 #: A thousand years; what is to last longer needs no end.
 MAX_TTL_SECONDS = 1000 * 365.25 * 86400
@@ -70,7 +76,7 @@ class Registration:
         The absolute path, links resolved at the time of the registration.
     name : bytes
         A file's exposed name; empty for a tree.
-    visibility : {"private", "users", "public"}
+    visibility : {"private", "users", "public", "listed"}
     trusted : bool
         Whether HTML, SVG and XML may act as the page that serves them.
     headers : tuple of (str, str)
@@ -89,6 +95,10 @@ class Registration:
         With a file's content key: under what names equal files were published before.
     other_sources : tuple of Source
         With a content key: where else equal bytes were published, the latest first.
+    owner : str
+        In a registry that many users share: who has published it; else empty.
+    audience : tuple of str
+        Who may read what is ``listed``: ``user:NAME`` and ``group:NAME``.
     """
 
     key: str
@@ -105,6 +115,8 @@ class Registration:
     is_kept: bool = False
     other_names: frozenset[bytes] = frozenset()
     other_sources: tuple[Source, ...] = ()
+    owner: str = ""
+    audience: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -135,6 +147,29 @@ def check_visibility(visibility: str) -> Visibility:
         if visibility == known:
             return known
     raise InvalidOption("visibility", visibility, f"choose one of {', '.join(VISIBILITIES)}")
+
+
+def check_audience(visibility: str | Sequence[str]) -> tuple[Visibility, tuple[str, ...]]:
+    """Return a visibility and its audience.
+
+    Parameters
+    ----------
+    visibility : str or sequence of str
+        One that exists, or a list of ``user:NAME`` and ``group:NAME``.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    if isinstance(visibility, str):
+        return check_visibility(visibility), ()
+    if not isinstance(visibility, Sequence) or not 0 < len(visibility) <= MAX_AUDIENCE:
+        raise InvalidOption("visibility", visibility, f"list 1 to {MAX_AUDIENCE} users or groups")
+    for member in visibility:
+        kind, _, name = member.partition(":") if isinstance(member, str) else ("", "", "")
+        if kind not in ("user", "group") or not name or len(member) > _AUDIENCE_CHARACTERS or not name.isprintable():
+            raise InvalidOption("visibility", member, "write user:NAME or group:NAME")
+    return "listed", tuple(dict.fromkeys(visibility))
 
 
 def check_ttl(ttl: float | None) -> float | None:
@@ -183,3 +218,9 @@ def check_headers(headers: Mapping[str, str] | None, *, trusted: bool) -> tuple[
             raise InvalidOption("headers", name, "it needs trusted=True")
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def without_trust(registration: Registration) -> Registration:
+    """Return a registration as it is without ``trusted=True``, and without the headers that need that."""
+    headers = tuple(pair for pair in registration.headers if pair[0].lower() not in _DANGEROUS_HEADERS)
+    return replace(registration, trusted=False, headers=headers)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from hub.errors import RegistryError, RegistryTooNew
+from hub.errors import LimitReached, RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
 from hub.registration import Registration, Source
 
@@ -57,13 +57,21 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        "ALTER TABLE registration ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE registration ADD COLUMN audience TEXT NOT NULL DEFAULT '[]'",
+        "CREATE INDEX registration_owner ON registration (owner)",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
 #: In how many places a content key's bytes are looked for, besides the latest.
 MAX_OTHER_SOURCES = 15
 
-_COLUMNS = "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept"
+_COLUMNS = (
+    "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept, "
+    "owner, audience"
+)
 
 
 class Registry:
@@ -94,14 +102,20 @@ class Registry:
         with self._reading():
             pass
 
-    def claim(self, registration: Registration) -> None:
+    def claim(self, registration: Registration, limit: int | None = None) -> None:
         """Store `registration`; it takes over a key that exists.
 
         With a content key it joins what was claimed before: names, and places where the bytes are, stay.
 
+        Parameters
+        ----------
+        registration : Registration
+        limit : int, optional
+            How many registrations its owner may have that have not expired.
+
         Raises
         ------
-        RegistryError
+        LimitReached, RegistryError
             Nothing was stored.
         """
         values = (
@@ -117,8 +131,12 @@ class Registry:
             registration.content,
             registration.signature,
             registration.is_kept,
+            registration.owner,
+            json.dumps(registration.audience),
         )
         with self._atomic() as connection:
+            if limit is not None:
+                _check_limit(connection, registration, limit)
             places = ", ".join("?" * len(values))
             connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
             if registration.content:
@@ -184,6 +202,19 @@ class Registry:
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration ORDER BY key").fetchall()
             return [_complete(connection, _from_row(row)) for row in rows]
+
+    def registrations_of(self, owner: str) -> list[Registration]:
+        """Return the registrations of one of the users that share a registry, in the order of their keys."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM registration WHERE owner = ? ORDER BY key", (owner,)
+            ).fetchall()
+            return [_complete(connection, _from_row(row)) for row in rows]
+
+    def count_by_owner(self) -> dict[str, int]:
+        """Return how many registrations each user has, expired ones too."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT owner, count(*) FROM registration GROUP BY owner ORDER BY owner"))
 
     def kept_contents(self, folder: bytes) -> frozenset[str]:
         """Return what is served from a folder of snapshots."""
@@ -445,6 +476,16 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
     return str(value)
 
 
+def _check_limit(connection: sqlite3.Connection, registration: Registration, limit: int) -> None:
+    """Raise LimitReached if the owner has as many other registrations as are allowed."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM registration WHERE owner = ? AND key <> ? AND (expires_at IS NULL OR expires_at > ?)",
+        (registration.owner, registration.key, time.time()),
+    ).fetchone()
+    if count >= limit:
+        raise LimitReached(f"you have {count:,} registrations, and may have {limit:,}; revoke what you need no more")
+
+
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
     return _complete(connection, _from_row(row)) if row else None
@@ -468,7 +509,8 @@ def _complete(connection: sqlite3.Connection, registration: Registration) -> Reg
 
 
 def _from_row(row: tuple[Any, ...]) -> Registration:
-    (key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept) = row
+    (key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, *rest) = row
+    content, signature, is_kept, owner, audience = rest
     return Registration(
         key=key,
         kind=kind,
@@ -482,4 +524,6 @@ def _from_row(row: tuple[Any, ...]) -> Registration:
         content=content,
         signature=signature,
         is_kept=bool(is_kept),
+        owner=owner,
+        audience=tuple(json.loads(audience)),
     )

@@ -1,4 +1,8 @@
-"""Open what lies beneath a root, and nothing else, whatever links are swapped in at whatever moment."""
+"""Open what lies beneath a root, and nothing else, whatever links are swapped in at whatever moment.
+
+A root is an absolute path that was free of links when it was registered.
+Where one of its folders has become a link since, there is nothing.
+"""
 
 from __future__ import annotations
 
@@ -60,14 +64,18 @@ def open_directory(root: bytes, names: list[bytes]) -> int:
 
 
 def open_root_file(root: bytes) -> int:
-    """Open the regular file `root`, which must not have become a link since it was registered.
+    """Open the regular file `root`.
 
     Raises
     ------
     NoSuchEntry, NotReadable
     """
+    descriptor = _open_where_named(root)
+    if descriptor is not None:
+        return descriptor
     try:
-        return _open_regular(root)
+        folder, name = os.path.split(root)
+        return _walk_to_file(folder, [name])
     except IsDirectory:
         raise NoSuchEntry from None
     except OSError as error:
@@ -156,9 +164,11 @@ def _walk_to_directory(root: bytes, names: list[bytes]) -> int:
 
 
 def _enter(root: bytes, names: list[bytes]) -> int:
-    """Return a descriptor of the directory that `names` lead to from `root`, through no link."""
-    descriptor = os.open(root, _DIRECTORY_FLAGS)
-    for name in names:
+    """Return a descriptor of the directory that `names` lead to from `root`, through no link on the whole path."""
+    descriptor = os.open(b"/", _DIRECTORY_FLAGS)
+    for name in [*root.split(b"/"), *names]:
+        if not name:
+            continue
         above = descriptor
         try:
             descriptor = os.open(name, _DIRECTORY_FLAGS, dir_fd=above)
