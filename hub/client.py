@@ -5,32 +5,42 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Union, cast
 
 from hub.errors import InvalidOption, MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
-from hub.keys import check_chosen_key, path_key
+from hub.keys import check_chosen_key
+from hub.registrar import Claim, LocalRegistrar, Registrar
 from hub.registration import (
     Kind,
     Registration,
+    check_audience,
     check_extension,
     check_headers,
     check_trusted,
     check_ttl,
-    check_visibility,
 )
 from hub.registry import Registry
-from hub.secret import read_secret
 from hub.servers import find_servers
-from hub.settings import check_route, find_base_url, find_registry_path, find_route, is_kernel, is_registry_named
+from hub.settings import (
+    check_route,
+    find_base_url,
+    find_hub_token,
+    find_registry_path,
+    find_route,
+    find_service,
+    is_kernel,
+    is_registry_named,
+)
 from hub.version import VERSION
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from hub.service import ServiceRegistrar
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
 
@@ -50,13 +60,13 @@ class PublishedURL(str):
     """
 
     key: str
-    _registry: Registry
+    _registrar: Registrar
 
-    def __new__(cls, url: str, key: str, registry: Registry) -> PublishedURL:
+    def __new__(cls, url: str, key: str, registrar: Registrar) -> PublishedURL:
         """Return `url` with what it knows beside its text."""
         published = super().__new__(cls, url)
         published.key = key
-        published._registry = registry
+        published._registrar = registrar
         return published
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
@@ -75,8 +85,10 @@ class PublishedURL(str):
         ------
         RegistryError
             The registry cannot be written.
+        ServiceError
+            The shared relay server cannot be reached.
         """
-        return self._registry.revoke(self.key)
+        return self._registrar.revoke(self.key)
 
     def _repr_html_(self) -> str:
         from html import escape  # Here, since its tables would slow `import hub` down.
@@ -108,6 +120,10 @@ class JupyterRelayHub:
     route : str, optional
         The word between that and a key. Default: ``KDR_ROUTE``, what the
         running Jupyter server says, else ``wwtkdr``.
+    service : str, optional
+        Where the shared relay server of a JupyterHub is, which is registered
+        with then; empty: nowhere. Default: nowhere if `registry` is given,
+        else ``KDR_SERVICE_URL``.
     """
 
     def __init__(
@@ -118,25 +134,38 @@ class JupyterRelayHub:
         registry: str | os.PathLike[str] | None = None,
         base_url: str | None = None,
         route: str | None = None,
+        service: str | None = None,
     ) -> None:
         self.key_prefix = key_prefix
         self.base_url = find_base_url(base_url)
         self.registry = Registry(find_registry_path(registry))
         self.route = find_route(self.registry.path) if route is None else check_route(route)
+        self.service = find_service(service, is_registry_given=registry is not None)
+        self.registrar: Registrar
+        if self.service:
+            from hub.service import ServiceRegistrar  # Here, since HTTP would slow `import hub` down for all others.
+
+            self.registrar = ServiceRegistrar(self.service, find_hub_token(), self.registry.path)
+        else:
+            self.registrar = LocalRegistrar(self.registry, self.base_url, self.route)
         # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
-        self._may_be_unserved = is_kernel() and not is_registry_named(registry)
+        self._may_be_unserved = is_kernel() and not (self.service or is_registry_named(registry))
 
     def get_static_files_url(self) -> PublishedURL:
         """Publish the static files that this package bundles, and return their partial URL.
 
         The key is predictable, ``{key_prefix}static{version}``, since equal
-        versions hold equal files.
+        versions hold equal files. A shared relay server has its own, of its
+        own version, under the key ``pywwt_static{version}``.
 
         Returns
         -------
         PublishedURL
             It ends with ``/``.
         """
+        if self.service:
+            key, url = cast("ServiceRegistrar", self.registrar).static_files()
+            return PublishedURL(url, key, self.registrar)
         return self.serve_tree(STATIC_DIRECTORY, key=f"static{VERSION}", visibility="public", trusted=True)
 
     def serve_file(
@@ -148,7 +177,7 @@ class JupyterRelayHub:
         content: bool = False,
         snapshot: str | os.PathLike[str] | None = None,
         executor: Executor | None = None,
-        visibility: str = "private",
+        visibility: str | Sequence[str] = "private",
         trusted: bool = False,
         ttl: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -175,9 +204,10 @@ class JupyterRelayHub:
         executor : concurrent.futures.Executor, optional
             With `content`: what hashes, on this machine or others that see the
             same files. Default: processes on this one.
-        visibility : {"private", "users", "public"}
+        visibility : {"private", "users", "public"} or list of str
             Who may read: the owner, whoever is logged in, or whoever can
-            reach the server.
+            reach the server. With the shared relay server of a JupyterHub
+            also those of a list: ``["user:NAME", "group:NAME"]``.
         trusted : bool
             Let HTML, SVG and XML act with the login of the viewer. Only for
             files that you would run as programs.
@@ -193,7 +223,7 @@ class JupyterRelayHub:
 
         Raises
         ------
-        MissingPath, NotAFile, InvalidKey, InvalidOption, UnhashableEntry, SnapshotError
+        MissingPath, NotAFile, InvalidKey, InvalidOption, UnhashableEntry, SnapshotError, ServiceError
         """
         ending = check_extension(extension)
         root, status = _resolve(path)
@@ -202,12 +232,11 @@ class JupyterRelayHub:
         place = _locate(path)
         name = os.path.basename(place) + ending
         registration = _describe("file", root, name, visibility, trusted, headers)
-        ttl = check_ttl(ttl)
+        claim = Claim(registration, place, ending, check_ttl(ttl))
         if _check_content(content, key, snapshot, executor):
-            published = self._publish_by_content(registration, ttl, snapshot, executor)
+            published = self._publish_by_content(claim, snapshot, executor)
         else:
-            key = self._path_key(place, ending) if key is None else self._given_key(key)
-            published = self._publish(replace(registration, key=key), ttl)
+            published = self._publish(claim, key)
         self._warn_if_unserved()
         return published
 
@@ -219,7 +248,7 @@ class JupyterRelayHub:
         content: bool = False,
         snapshot: str | os.PathLike[str] | None = None,
         executor: Executor | None = None,
-        visibility: str = "private",
+        visibility: str | Sequence[str] = "private",
         trusted: bool = False,
         ttl: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -236,53 +265,43 @@ class JupyterRelayHub:
 
         Raises
         ------
-        MissingPath, NotATree, InvalidKey, InvalidOption, UnhashableEntry, EndlessTree, SnapshotError
+        MissingPath, NotATree, InvalidKey, InvalidOption, UnhashableEntry, EndlessTree, SnapshotError, ServiceError
         """
         root, status = _resolve(path)
         if not stat.S_ISDIR(status.st_mode):
             raise NotATree(os.fsdecode(path))
         registration = _describe("tree", root, b"", visibility, trusted, headers)
-        ttl = check_ttl(ttl)
+        claim = Claim(registration, _locate(path), b"", check_ttl(ttl))
         if _check_content(content, key, snapshot, executor):
-            published = self._publish_by_content(registration, ttl, snapshot, executor)
+            published = self._publish_by_content(claim, snapshot, executor)
         else:
-            key = self._path_key(_locate(path), b"") if key is None else self._given_key(key)
-            published = self._publish(replace(registration, key=key), ttl)
+            published = self._publish(claim, key)
         self._warn_if_unserved()
         return published
 
-    def _publish(self, registration: Registration, ttl: float | None) -> PublishedURL:
-        now = time.time()
-        self.registry.claim(replace(registration, claimed_at=now, expires_at=None if ttl is None else now + ttl))
-        url = f"{self.base_url}{self.route}/{registration.target}"
-        return PublishedURL(url, registration.key, self.registry)
+    def _publish(self, claim: Claim, key: str | None = None) -> PublishedURL:
+        if key is not None:
+            claim = replace(claim, registration=replace(claim.registration, key=self._given_key(key)))
+        registered = self.registrar.register(claim)
+        return PublishedURL(registered.url, registered.key, self.registrar)
 
     def _warn_if_unserved(self) -> None:
         if self._may_be_unserved and not find_servers(self.registry.path):
             warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
 
     def _publish_by_content(
-        self,
-        registration: Registration,
-        ttl: float | None,
-        snapshot: str | os.PathLike[str] | None,
-        executor: Executor | None,
+        self, claim: Claim, snapshot: str | os.PathLike[str] | None, executor: Executor | None
     ) -> PublishedURL:
         # Here, since most kernels hash nothing, and what it takes would slow `import hub` down.
         from hub.content.publishing import content_key_given
 
         folder = None if snapshot is None else _find_folder(snapshot)
-        with content_key_given(registration, self.registry, executor, folder) as hashed:
-            return self._publish(hashed, ttl)
+        with content_key_given(claim.registration, self.registry, executor, folder) as hashed:
+            return self._publish(replace(claim, registration=hashed))
 
     def _given_key(self, key: str) -> str:
         # The prefix would hide that there is nothing behind it.
         return check_chosen_key(self.key_prefix + key if key and isinstance(key, str) else key)
-
-    def _path_key(self, place: bytes, extension: bytes) -> str:
-        # First, so that no secret is left beside what is no registry.
-        self.registry.open()
-        return path_key(place, extension, read_secret(self.registry.path))
 
 
 def get_relay_hub(kernel: object | None = None) -> JupyterRelayHub:
@@ -310,15 +329,22 @@ if hasattr(os, "register_at_fork"):
 
 
 def _describe(
-    kind: Kind, root: bytes, name: bytes, visibility: str, trusted: bool, headers: Mapping[str, str] | None
+    kind: Kind,
+    root: bytes,
+    name: bytes,
+    visibility: str | Sequence[str],
+    trusted: bool,
+    headers: Mapping[str, str] | None,
 ) -> Registration:
     """Return a registration that has no key yet, its options checked."""
+    known, audience = check_audience(visibility)
     return Registration(
         key="",
         kind=kind,
         root=root,
         name=name,
-        visibility=check_visibility(visibility),
+        visibility=known,
+        audience=audience,
         trusted=check_trusted(trusted),
         headers=check_headers(headers, trusted=trusted),
     )

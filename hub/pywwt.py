@@ -43,7 +43,8 @@ class PywwtRelayHub(JupyterRelayHub):
     """
 
     def __init__(self, relay: ModuleType, visibility: Visibility) -> None:
-        super().__init__()
+        # pywwt's application acts with the login of whoever looks at it, which only the user's own server allows.
+        super().__init__(service="")
         self.visibility = visibility
         self._static_directory: str = relay.STATIC_DIR
         self._static_key = "static" + ".".join(map(str, sys.modules["pywwt"].version_info))
@@ -61,19 +62,19 @@ class PywwtRelayHub(JupyterRelayHub):
         extension: str = "",
         key: str | None = None,
         *,
-        visibility: str | None = None,
+        visibility: str | Sequence[str] | None = None,
         **options: Any,
     ) -> PublishedURL:
         """Publish one file, as `JupyterRelayHub.serve_file` does; without `visibility` with this hub's."""
         return super().serve_file(path, extension, key, visibility=self._or_own(visibility), **options)
 
     def serve_tree(
-        self, path: AnyPath, key: str | None = None, *, visibility: str | None = None, **options: Any
+        self, path: AnyPath, key: str | None = None, *, visibility: str | Sequence[str] | None = None, **options: Any
     ) -> PublishedURL:
         """Publish a directory, as `JupyterRelayHub.serve_tree` does; without `visibility` with this hub's."""
         return super().serve_tree(path, key, visibility=self._or_own(visibility), **options)
 
-    def _or_own(self, visibility: str | None) -> str:
+    def _or_own(self, visibility: str | Sequence[str] | None) -> str | Sequence[str]:
         return self.visibility if visibility is None else visibility
 
 

@@ -276,7 +276,7 @@ class RegistryReader(Generic[Prepared]):
     ----------
     path : Path
     prepare : callable
-        What to make of a registration, once each time that it changes.
+        What to make of a registration, once each time that it changes; None, if it is to be as if it were not there.
     """
 
     #: Registrations that are kept prepared; past that all are looked up anew.
@@ -285,7 +285,7 @@ class RegistryReader(Generic[Prepared]):
     #: How long a registry that was removed or replaced may go on being read.
     IDENTIFY_SECONDS = 1.0
 
-    def __init__(self, path: Path, prepare: Callable[[Registration], Prepared]) -> None:
+    def __init__(self, path: Path, prepare: Callable[[Registration], Prepared | None]) -> None:
         self.path = path
         self._prepare = prepare
         self._prepared: dict[str, Prepared] = {}
@@ -338,9 +338,11 @@ class RegistryReader(Generic[Prepared]):
         registration = _select(self._connection, key)
         if registration is None:
             return None
-        if len(self._prepared) >= self.CAPACITY:
-            self._prepared.clear()
-        prepared = self._prepared[key] = self._prepare(registration)
+        prepared = self._prepare(registration)
+        if prepared is not None:
+            if len(self._prepared) >= self.CAPACITY:
+                self._prepared.clear()
+            self._prepared[key] = prepared
         return prepared
 
     def close(self) -> None:

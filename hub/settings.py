@@ -36,6 +36,21 @@ def is_registry_named(registry: str | os.PathLike[str] | None = None) -> bool:
     return registry is not None or bool(os.environ.get("KDR_REGISTRY"))
 
 
+def find_service(service: str | None = None, *, is_registry_given: bool = False) -> str:
+    """Return where the shared relay server of this JupyterHub is; empty where the user's own registry is meant.
+
+    In this order: the argument; nothing, where a registry is given; ``KDR_SERVICE_URL``.
+    """
+    if service is not None:
+        return service
+    return "" if is_registry_given else os.environ.get("KDR_SERVICE_URL", "")
+
+
+def find_hub_token() -> str:
+    """Return the user's token of the JupyterHub that has started this process, or its server; empty without one."""
+    return os.environ.get("JUPYTERHUB_API_TOKEN", "")
+
+
 def is_kernel() -> bool:
     """Whether this process is a kernel of Jupyter's."""
     return "JPY_PARENT_PID" in os.environ or "ipykernel" in sys.modules

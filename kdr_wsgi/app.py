@@ -11,12 +11,16 @@ from werkzeug.wrappers import Response as WSGIResponse
 from hub.errors import RegistryError
 from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
+from kdr_wsgi.answers import answer_error
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.contents import Contents
+from kdr_wsgi.errors import RelayError
 from kdr_wsgi.headers import ALWAYS
+from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
-from kdr_wsgi.settings import read_settings
+from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
 from kdr_wsgi.store import FileStore
+from kdr_wsgi.viewers import LocalViewers, Viewers
 
 #: What small files may take of each worker's memory.
 CACHE_BYTES = 64 * 1024 * 1024
@@ -38,7 +42,13 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         The registry can be neither read nor made.
     """
     settings = read_settings(config)
-    catalog = Catalog(settings.registry, has_login=settings.behind_relay)
+    service = settings.service
+    if service is None:
+        catalog = Catalog(settings.registry, has_login=settings.behind_relay)
+        rehasher = Rehasher()
+    else:
+        catalog = Catalog(settings.registry, has_login=True, restrict=service.roots.restrict)
+        rehasher = Rehasher(service.max_hashing_bytes)
 
     app = Flask("kdr_wsgi", static_folder=None)
     # A redirect would name the host of the request, which is wrong behind a proxy.
@@ -70,14 +80,34 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         )
         return response
 
+    @app.errorhandler(RelayError)
+    def explain_refusal(error: RelayError) -> WSGIResponse:
+        """Answer what a route refuses."""
+        answer = answer_error(request.environ, error)
+        return WSGIResponse(answer.body, answer.status, answer.headers)
+
     @app.after_request
     def finish(response: Response) -> Response:
         """Add what every answer carries."""
         response.headers.extend(ALWAYS)
         return response
 
+    viewers: Viewers = LocalViewers(settings)
+    if service is not None:
+        viewers = _install(app, settings, service)
     contents = Contents(settings.registry)
-    store = FileStore(contents, CACHE_BYTES)
-    app.wsgi_app = FileRelay(catalog, contents, store, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    store = FileStore(contents, CACHE_BYTES, rehasher)
+    app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     app.extensions["kdr"] = catalog
     return app
+
+
+def _install(app: Flask, settings: Settings, service: ServiceSettings) -> Viewers:
+    try:
+        from kdr_wsgi.jupyterhub.service import install  # Here, since it needs an extra.
+    except ModuleNotFoundError as error:
+        remedy = "where the service runs: pip install 'kdr-wsgi[jupyterhub]'"
+        raise SettingError(
+            "JUPYTERHUB_SERVICE_NAME", f"a service of a JupyterHub needs {error.name}; {remedy}"
+        ) from error
+    return install(app, settings, service)

@@ -1,16 +1,15 @@
-"""What is published: from a key to a publication that this viewer may know of."""
+"""What is published: from a key to a registration that is prepared for answering."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hub.registration import Registration, Visibility
+from hub.registration import Registration, without_trust
 from hub.registry import Registry, RegistryReader
-from kdr_wsgi.errors import UnknownKey
-from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN
+from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN, VARY_BY_LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,15 @@ class Publication:
         What those have that a content key names.
     variant : str
         What tells its entity tags from those of others: see `Registration.variant`.
+    untrusted : Publication or None
+        With trust, where others than the owner have a login: what they get.
     """
 
     registration: Registration
     headers: tuple[tuple[str, str], ...]
     immutable_headers: tuple[tuple[str, str], ...]
     variant: str
+    untrusted: Publication | None = None
 
     @classmethod
     def prepare(cls, registration: Registration, *, has_login: bool) -> Publication:
@@ -42,12 +44,22 @@ class Publication:
         """
         own = registration.headers
         chosen = {name.lower() for name, _ in own}
-        origin = SAME_ORIGIN if has_login and registration.visibility != "public" else ()
+        added: tuple[tuple[str, str], ...] = SAME_ORIGIN if has_login and registration.visibility != "public" else ()
+        untrusted = None
+        if registration.owner and registration.trusted:
+            # One user's page must not run with another's login, nor come from a cache to the next who logs in.
+            added += VARY_BY_LOGIN
+            other = cls.prepare(without_trust(registration), has_login=has_login)
+            untrusted = replace(
+                other,
+                headers=other.headers + VARY_BY_LOGIN,
+                immutable_headers=other.immutable_headers + VARY_BY_LOGIN,
+            )
         headers, immutable_headers = (
-            (*(pair for pair in always + origin if pair[0].lower() not in chosen), *own, ("Accept-Ranges", "bytes"))
+            (*(pair for pair in always + added if pair[0].lower() not in chosen), *own, ("Accept-Ranges", "bytes"))
             for always in (ALWAYS, ALWAYS_THE_SAME)
         )
-        return cls(registration, headers, immutable_headers, registration.variant)
+        return cls(registration, headers, immutable_headers, registration.variant, untrusted)
 
     def tag(self, etag: str) -> str:
         """Return the entity tag of a file as this registration serves it, in its quotes."""
@@ -64,11 +76,20 @@ class Catalog:
         It is made, or migrated, where that is needed.
     has_login : bool
         Whether the server stands behind a login.
+    restrict : callable, optional
+        Returns a registration with what of it may be served now, or None.
     """
 
-    def __init__(self, registry: Path, *, has_login: bool) -> None:
+    def __init__(
+        self,
+        registry: Path,
+        *,
+        has_login: bool,
+        restrict: Callable[[Registration], Registration | None] = lambda registration: registration,
+    ) -> None:
         self._path = registry
-        self._prepare = partial(Publication.prepare, has_login=has_login)
+        self._has_login = has_login
+        self._restrict = restrict
         self._threads = threading.local()
         writer = Registry(registry)
         try:
@@ -76,22 +97,15 @@ class Catalog:
         finally:
             writer.close()
 
-    def find(self, key: str, readable: frozenset[Visibility]) -> Publication:
-        """Return the publication of `key`, as the registry stands now, to who may read what is `readable`.
+    def find(self, key: str) -> Publication | None:
+        """Return the publication of `key`, as the registry stands now; None if there is none, or it has expired.
 
         Raises
         ------
-        UnknownKey
-            There is none, it has expired, or this viewer may not know of it.
         RegistryError
         """
         publication = self._reader().find(key)
-        if publication is None:
-            raise UnknownKey
-        registration = publication.registration
-        if registration.visibility not in readable or registration.is_expired():
-            raise UnknownKey
-        return publication
+        return None if publication is None or publication.registration.is_expired() else publication
 
     def check(self) -> None:
         """Look a key up; raise RegistryError where that cannot be done."""
@@ -109,3 +123,7 @@ class Catalog:
         except AttributeError:
             reader = self._threads.reader = RegistryReader(self._path, self._prepare)
         return reader
+
+    def _prepare(self, registration: Registration) -> Publication | None:
+        allowed = self._restrict(registration)
+        return None if allowed is None else Publication.prepare(allowed, has_login=self._has_login)

@@ -71,11 +71,10 @@ class Contents:
     """
 
     def __init__(self, registry: Path) -> None:
-        store = ManifestStore(registry)
 
         @lru_cache(_OPEN_TREES)
-        def open_tree(content: str, root: bytes, claimed_at: float | None) -> Tree:  # noqa: ARG001  # a claim may bring a new index
-            return store.open(content, root)
+        def open_tree(owner: str, content: str, root: bytes, claimed_at: float | None) -> Tree:  # noqa: ARG001  # a claim may bring a new index
+            return ManifestStore(registry, owner).open(content, root)
 
         self._open_tree = open_tree
 
@@ -146,7 +145,7 @@ class Contents:
         found = False
         for source in registration.sources:
             try:
-                tree = self._open_tree(registration.content, source.root, registration.claimed_at)
+                tree = self._open_tree(registration.owner, registration.content, source.root, registration.claimed_at)
             except ManifestError as error:
                 failure = failure or error
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -16,6 +17,17 @@ class RelayError(Exception):
         return self.sentence
 
 
+class LoginNeeded(RelayError):
+    """A browser is sent to the login of the hub (RFC 6749, 4.1.1)."""
+
+    status = "302 Found"
+    sentence = "Log in to the hub first."
+
+    def __init__(self, url: str, cookies: Sequence[str]) -> None:
+        self.url = url
+        self.headers = (("Location", url), *(("Set-Cookie", cookie) for cookie in cookies))
+
+
 class MalformedTarget(RelayError):
     """The request's path can name no file."""
 
@@ -28,6 +40,42 @@ class MalformedHost(RelayError):
 
     status = "400 Bad Request"
     sentence = "The Host, or an X-Forwarded header, of this request is malformed."
+
+
+class LoginFailed(RelayError):
+    """What comes from the login of the hub belongs to no login that was begun here."""
+
+    status = "400 Bad Request"
+    sentence = "This login was not begun in this browser, or has taken too long; open the address of the file again."
+
+
+class TokenRefused(RelayError):
+    """The request has a token that the hub does not know (RFC 9110, 15.5.2)."""
+
+    status = "401 Unauthorized"
+    sentence = "The hub does not know this token: it has expired, or was revoked."
+    headers = (("WWW-Authenticate", "token"),)
+
+
+class TokenNeeded(RelayError):
+    """Only programs may ask this, with a token in a header, which no page can make a browser send."""
+
+    status = "401 Unauthorized"
+    sentence = "This takes a token of the hub: send Authorization: token $JUPYTERHUB_API_TOKEN."
+    headers = (("WWW-Authenticate", "token"),)
+
+
+class ScopeMissing(RelayError):
+    """The token is good, and has not the scope that this takes."""
+
+    status = "403 Forbidden"
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(scope)
+
+    def __str__(self) -> str:
+        return f"This token lacks the scope {self.scope}, which the hub's administrator gives in jupyterhub_config.py."
 
 
 class NotReadable(RelayError):
@@ -149,6 +197,24 @@ class ManifestUnavailable(RelayError):
 
     status = "503 Service Unavailable"
     sentence = "The relay server cannot read what this content key promises; publish the tree again, with content=True."
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class HubUnavailable(RelayError):
+    """The hub cannot be asked who is logged in.
+
+    Attributes
+    ----------
+    reason : str
+        For the log.
+    """
+
+    status = "503 Service Unavailable"
+    sentence = "The JupyterHub does not answer, so that nobody can tell who is logged in; try again in a moment."
+    headers = (("Retry-After", "5"),)
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

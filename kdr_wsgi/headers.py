@@ -31,5 +31,8 @@ SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
 #: Keeps pages of other sites from embedding what a browser reads with its login (https://fetch.spec.whatwg.org).
 SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
 
+#: Of what its owner gets otherwise than the rest (RFC 9110, 12.5.5).
+VARY_BY_LOGIN = (("Vary", "Cookie, Authorization"),)
+
 ALWAYS = CROSS_ORIGIN + NO_SNIFFING + REVALIDATE
 ALWAYS_THE_SAME = CROSS_ORIGIN + NO_SNIFFING + IMMUTABLE

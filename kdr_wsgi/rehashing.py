@@ -12,8 +12,11 @@ from kdr_wsgi.versions import FileVersion
 #: A larger file is not read for a request: to publish it again is quicker, and shows how far it is.
 MAX_FILE_BYTES = 256 << 20
 
-#: What a worker reads a minute. Somebody may touch files all the time.
+#: What a worker reads a minute for each owner. Somebody may touch files all the time.
 MAX_BYTES_PER_MINUTE = 1 << 30
+
+#: Owners whose reading is counted; beyond that those who have read nothing for longest have all again.
+_OWNERS = 10_000
 
 #: How long a request waits while another one has a file read.
 _PATIENCE_SECONDS = 10.0
@@ -23,16 +26,23 @@ _CAPACITY = 10_000
 
 
 class Rehasher:
-    """Reads files again, one at a time, each version of a file once, and not more than so much a minute."""
+    """Reads files again, one at a time, each version of a file once, and not more than so much a minute.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    bytes_per_minute : int
+        For each owner.
+    """
+
+    def __init__(self, bytes_per_minute: int = MAX_BYTES_PER_MINUTE) -> None:
+        self._bytes_per_minute = bytes_per_minute
         self._verdicts: dict[tuple[FileVersion, bytes], bool] = {}
         self._reading = threading.Lock()
-        self._allowance_bytes = float(MAX_BYTES_PER_MINUTE)
-        self._counted_at = time.monotonic()
+        #: What each owner had left, and when.
+        self._allowances: dict[str, tuple[float, float]] = {}
 
-    def check(self, file: OpenFile, digest: bytes) -> None:
-        """Return if `file` has the BLAKE3 hash `digest`.
+    def check(self, file: OpenFile, digest: bytes, owner: str = "") -> None:
+        """Return if `file`, which `owner` has published, has the BLAKE3 hash `digest`.
 
         Raises
         ------
@@ -46,17 +56,17 @@ class Rehasher:
             raise ContentChanged
         verdict = self._verdicts.get(question)
         if verdict is None:
-            verdict = self._read(file, question)
+            verdict = self._read(file, question, owner)
         if not verdict:
             raise ContentChanged
 
-    def _read(self, file: OpenFile, question: tuple[FileVersion, bytes]) -> bool:
+    def _read(self, file: OpenFile, question: tuple[FileVersion, bytes], owner: str) -> bool:
         if not self._reading.acquire(timeout=_PATIENCE_SECONDS):
             raise FileBeingHashed
         try:
             if question in self._verdicts:
                 return self._verdicts[question]
-            self._spend(file.version.size_bytes)
+            self._spend(owner, file.version.size_bytes)
             verdict = file.has_hash(question[1])
             if file.version.is_settled:
                 if len(self._verdicts) >= _CAPACITY:
@@ -66,11 +76,13 @@ class Rehasher:
         finally:
             self._reading.release()
 
-    def _spend(self, size_bytes: int) -> None:
+    def _spend(self, owner: str, size_bytes: int) -> None:
         now = time.monotonic()
-        earned = (now - self._counted_at) / 60 * MAX_BYTES_PER_MINUTE
-        self._allowance_bytes = min(MAX_BYTES_PER_MINUTE, self._allowance_bytes + earned)
-        self._counted_at = now
-        if size_bytes > self._allowance_bytes:
+        left, counted_at = self._allowances.pop(owner, (float(self._bytes_per_minute), now))
+        left = min(self._bytes_per_minute, left + (now - counted_at) / 60 * self._bytes_per_minute)
+        if len(self._allowances) >= _OWNERS:
+            del self._allowances[next(iter(self._allowances))]
+        is_enough = size_bytes <= left
+        self._allowances[owner] = (left - size_bytes if is_enough else left, now)
+        if not is_enough:
             raise FileBeingHashed
-        self._allowance_bytes -= size_bytes

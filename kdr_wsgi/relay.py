@@ -14,6 +14,7 @@ from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
+    HubUnavailable,
     InternalError,
     IsDirectory,
     ManifestUnavailable,
@@ -29,7 +30,7 @@ from kdr_wsgi.made import MadeFiles
 from kdr_wsgi.settings import Settings
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.targets import Target, find_target
-from kdr_wsgi.viewers import readable_finder
+from kdr_wsgi.viewers import Viewers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -45,6 +46,7 @@ class FileRelay:
     catalog : Catalog
     contents : Contents
     store : FileStore
+    viewers : Viewers
     settings : Settings
     other : WSGI application
         What answers the paths that name no registration.
@@ -55,6 +57,7 @@ class FileRelay:
         catalog: Catalog,
         contents: Contents,
         store: FileStore,
+        viewers: Viewers,
         settings: Settings,
         other: WSGIApplication,
     ) -> None:
@@ -62,7 +65,7 @@ class FileRelay:
         self._contents = contents
         self._store = store
         self._made = MadeFiles(store)
-        self._find_readable = readable_finder(settings)
+        self._viewers = viewers
         self._find_location = location_finder(settings.proxies)
         self._route = f"/{settings.route}/"
         # As PATH_INFO has it (PEP 3333).
@@ -71,7 +74,7 @@ class FileRelay:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        if self._mount and environ["PATH_INFO"].startswith(self._mount + self._route):
+        if self._mount and environ["PATH_INFO"].startswith(self._mount + "/"):
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._mount
             environ["PATH_INFO"] = environ["PATH_INFO"][len(self._mount) :]
         try:
@@ -79,7 +82,7 @@ class FileRelay:
             if target is None:
                 return self._other(environ, start_response)
             answer = self._answer(environ, target)
-        except ManifestUnavailable as error:
+        except (HubUnavailable, ManifestUnavailable) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
         except RelayError as error:
@@ -99,7 +102,7 @@ class FileRelay:
             return answer_preflight()
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed
-        publication = self._catalog.find(target.key, self._find_readable(environ))
+        publication = self._viewers.admit(environ, self._catalog.find(target.key))
         if target.entry is None:
             if publication.registration.kind == "file":
                 raise NoSuchEntry

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hub.errors import InvalidOption
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
+from kdr_wsgi.jupyterhub.roots import AllowedRoots
 from kdr_wsgi.proxies import UNIX, TrustedProxies
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -39,6 +41,26 @@ SETTINGS = (
         "KDR_BEHIND_RELAY",
         "1: on a unix socket behind the Jupyter relay, whose word on who asks is believed; it sets this itself",
     ),
+    Setting(
+        "KDR_ROOTS",
+        "as a service of a JupyterHub: the folders below which each user may publish, separated by colons, "
+        "/home/{username}:/data/shared say; SEEN_AS=FOLDER where the users' servers see it elsewhere",
+    ),
+    Setting(
+        "KDR_LOGIN_SECONDS",
+        "as a service of a JupyterHub: for how long the hub's word on a login or a token is believed, so that a "
+        "logout counts at the latest then; default: 60",
+    ),
+    Setting("KDR_USER_REGISTRATIONS", "as a service of a JupyterHub: how many each user may have; default: 10000"),
+    Setting(
+        "KDR_USER_MANIFEST_BYTES",
+        "as a service of a JupyterHub: what the manifests of a user's content keys may take; default: 1073741824",
+    ),
+    Setting(
+        "KDR_USER_HASHING_BYTES",
+        "as a service of a JupyterHub: how much each worker reads again a minute of a user's files that were touched "
+        "after they were hashed; default: 1073741824",
+    ),
 )
 
 
@@ -48,6 +70,42 @@ class SettingError(ValueError):
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
         super().__init__(f"{name} cannot be used: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What a service of a JupyterHub has besides.
+
+    Attributes
+    ----------
+    name : str
+        Of the service.
+    api_url, api_token : str
+        Where the hub answers the service, and what lets the service ask.
+    client_id : str
+        What the hub's login knows the service by.
+    host : str
+        Of the service alone, scheme and all; empty where all that the hub serves has one host.
+    hub_host : str
+        The hub's own, scheme and all; empty where there is one host.
+    roots : AllowedRoots
+        What users may publish.
+    login_seconds : float
+    max_registrations, max_manifest_bytes, max_hashing_bytes : int
+        Of each user; the last one a minute.
+    """
+
+    name: str
+    api_url: str
+    api_token: str = field(repr=False)
+    client_id: str
+    host: str
+    hub_host: str
+    roots: AllowedRoots
+    login_seconds: float
+    max_registrations: int
+    max_manifest_bytes: int
+    max_hashing_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +122,8 @@ class Settings:
     as_owner : bool
     proxies : TrustedProxies
     behind_relay : bool
+    service : ServiceSettings or None
+        None: this is no service of a JupyterHub.
     """
 
     registry: Path
@@ -72,6 +132,7 @@ class Settings:
     as_owner: bool
     proxies: TrustedProxies
     behind_relay: bool
+    service: ServiceSettings | None
 
 
 def read_settings(config: Mapping[str, str] | None = None) -> Settings:
@@ -95,14 +156,69 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
     behind_relay = _parse_bool("KDR_BEHIND_RELAY", values.get("KDR_BEHIND_RELAY", ""))
     # The Jupyter relay writes X-Forwarded-* itself, whatever a browser sends.
     proxies = UNIX if behind_relay else values.get("KDR_TRUSTED_PROXIES", "")
+    # Of what a hub starts, its services alone have a name of a service.
+    is_service = bool(values.get("JUPYTERHUB_SERVICE_NAME")) and not behind_relay
+    registry = find_registry_path(values.get("KDR_REGISTRY") or None)
+    route = _parse_route(values.get("KDR_ROUTE") or DEFAULT_ROUTE)
     return Settings(
-        registry=find_registry_path(values.get("KDR_REGISTRY") or None),
+        registry=registry,
         base_url=base_url,
-        route=_parse_route(values.get("KDR_ROUTE") or DEFAULT_ROUTE),
+        route=route,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
         proxies=_parse_proxies(proxies),
         behind_relay=behind_relay,
+        service=_read_service(values, registry, route) if is_service else None,
     )
+
+
+def _read_service(values: Mapping[str, str], registry: Path, route: str) -> ServiceSettings:
+    for name, remedy in (
+        ("KDR_REGISTRY", "name a file in a folder of the service's own, /var/lib/kdr/registry.sqlite say"),
+        ("KDR_ROOTS", "name the folders that users may publish, /home/{username}:/data/shared say"),
+        ("JUPYTERHUB_API_TOKEN", "it is the token that the hub's configuration gives to the service"),
+    ):
+        if not values.get(name):
+            raise SettingError(name, f"a service of a JupyterHub needs it; {remedy}")
+    if route != DEFAULT_ROUTE:
+        raise SettingError("KDR_ROUTE", f"the kernels of a hub look for its service below {DEFAULT_ROUTE!r}")
+    if _parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")):
+        raise SettingError("KDR_AS_OWNER", "a service of a JupyterHub serves many owners")
+    roots = _parse_roots(values["KDR_ROOTS"])
+    if roots.may_hold(registry):
+        raise SettingError("KDR_REGISTRY", "it lies in a folder that users may publish (KDR_ROOTS); put it elsewhere")
+    name = values["JUPYTERHUB_SERVICE_NAME"]
+    hub_host = values.get("JUPYTERHUB_HOST", "")
+    public = urlsplit(values.get("JUPYTERHUB_PUBLIC_URL", ""))
+    host = f"{public.scheme}://{public.netloc}" if hub_host and public.netloc else ""
+    if hub_host and host in ("", hub_host):
+        raise SettingError("JUPYTERHUB_PUBLIC_URL", "on a hub with subdomains it is the service's own, host and all")
+    return ServiceSettings(
+        name=name,
+        api_url=values.get("JUPYTERHUB_API_URL") or "http://127.0.0.1:8081/hub/api",
+        api_token=values["JUPYTERHUB_API_TOKEN"],
+        client_id=values.get("JUPYTERHUB_CLIENT_ID") or f"service-{name}",
+        host=host,
+        hub_host=hub_host,
+        roots=roots,
+        login_seconds=_parse_number(values, "KDR_LOGIN_SECONDS", 60),
+        max_registrations=_parse_number(values, "KDR_USER_REGISTRATIONS", 10_000),
+        max_manifest_bytes=_parse_number(values, "KDR_USER_MANIFEST_BYTES", 1 << 30),
+        max_hashing_bytes=_parse_number(values, "KDR_USER_HASHING_BYTES", 1 << 30),
+    )
+
+
+def _parse_roots(value: str) -> AllowedRoots:
+    try:
+        return AllowedRoots(value)
+    except ValueError as error:
+        raise SettingError("KDR_ROOTS", str(error)) from error
+
+
+def _parse_number(values: Mapping[str, str], name: str, default: int) -> int:
+    value = values.get(name) or str(default)
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 60):
+        raise SettingError(name, f"{value!r} is no whole number of at least 1")
+    return int(value)
 
 
 def _parse_route(value: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, islice
 
 from blake3 import blake3
@@ -38,12 +38,13 @@ class FileStore:
         What content keys promise.
     capacity_bytes : int
         What the files in memory may take.
+    rehasher : Rehasher
     """
 
-    def __init__(self, contents: Contents, capacity_bytes: int) -> None:
+    def __init__(self, contents: Contents, capacity_bytes: int, rehasher: Rehasher) -> None:
         self._contents = contents
         self._cache = FileCache(capacity_bytes)
-        self._rehasher = Rehasher()
+        self._rehasher = rehasher
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)
 
@@ -72,9 +73,10 @@ class FileStore:
         promise = self._contents.find(registration, entry)
         media_type = _media_type(entry)
         version = FileVersion.of(promise.latest.signature)
-        return PromisedFile(version, media_type, promise.digest, lambda: self._open_promised(promise, media_type))
+        open_promised = partial(self._open_promised, registration.owner, promise, media_type)
+        return PromisedFile(version, media_type, promise.digest, open_promised)
 
-    def _open_promised(self, promise: Promise, media_type: MediaType) -> File:
+    def _open_promised(self, owner: str, promise: Promise, media_type: MediaType) -> File:
         """Return the file from the first place that has the bytes that are promised.
 
         Raises
@@ -85,14 +87,14 @@ class FileStore:
         failure: RelayError = ContentChanged()
         for where in chain([promise.latest], islice(promise.find_places(), 1, None)):
             try:
-                return self._open_at(where, promise.digest, media_type)
+                return self._open_at(owner, where, promise.digest, media_type)
             except (NoSuchEntry, IsDirectory, ContentChanged):
                 continue
             except RelayError as error:
                 failure = error
         raise failure
 
-    def _open_at(self, where: Place, digest: bytes, media_type: MediaType) -> File:
+    def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
         place = (where.root, where.below or b"", digest + media_type.content_type.encode())
         kept = self._find_kept(place, where.below)
@@ -108,7 +110,7 @@ class FileStore:
             if not file.version.has_signature(where.signature):
                 if file.version.size_bytes != size_of(where.signature):
                     raise ContentChanged
-                self._rehasher.check(file, digest)
+                self._rehasher.check(file, digest, owner)
         except BaseException:  # Ctrl-C too leaves no descriptor.
             os.close(file.detach())
             raise

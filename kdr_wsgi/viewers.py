@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from hub.registration import Visibility
+from kdr_wsgi.catalog import Publication
+from kdr_wsgi.errors import UnknownKey
 from kdr_wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +28,40 @@ VIEWER_HEADER = "KDR-Viewer"
 _VIEWER_VARIABLE = "HTTP_KDR_VIEWER"
 
 
-def readable_finder(settings: Settings) -> Callable[[WSGIEnvironment], frozenset[Visibility]]:
+class Viewers(Protocol):
+    """Who may read what."""
+
+    def admit(self, environ: WSGIEnvironment, publication: Publication | None) -> Publication:
+        """Return a publication in the form in which the sender of a request may read it.
+
+        Raises
+        ------
+        UnknownKey
+            There is none, or this viewer may not know of it.
+        RelayError
+            It takes a login, which the sender has not, or of which nobody can tell.
+        """
+
+
+class LocalViewers:
+    """The viewers of one user's own server.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._find_readable = _readable_finder(settings)
+
+    def admit(self, environ: WSGIEnvironment, publication: Publication | None) -> Publication:
+        """Return `publication` if its visibility is one that the sender may read."""
+        if publication is None or publication.registration.visibility not in self._find_readable(environ):
+            raise UnknownKey
+        return publication
+
+
+def _readable_finder(settings: Settings) -> Callable[[WSGIEnvironment], frozenset[Visibility]]:
     """Return the function that tells which visibilities the sender of a request may read."""
     if settings.behind_relay:
         return _readable_by_word_of_the_relay

@@ -96,11 +96,15 @@ class _Mapped:
             raise self.damage()
         self.count: int
         self.digest: bytes
+        self.checksum: bytes
         end = len(self.bytes) - _END.size
-        self.count, self.digest, checksum, found = _END.unpack_from(self.bytes, end)
+        self.count, self.digest, self.checksum, found = _END.unpack_from(self.bytes, end)
         # A tenth of a second for a million entries, each time that a process opens it.
         with memoryview(self.bytes) as whole:
-            if found != word or blake3(whole[:-_CHECKSUM_AND_WORD_BYTES], max_threads=blake3.AUTO).digest() != checksum:
+            if (
+                found != word
+                or blake3(whole[:-_CHECKSUM_AND_WORD_BYTES], max_threads=blake3.AUTO).digest() != self.checksum
+            ):
                 raise self.damage()
 
     def damage(self) -> ManifestError:
@@ -201,6 +205,8 @@ class Tree:
         length = self.manifest.start(count) + count * SIGNATURE_BYTES + _END.size
         if (mapped.count, mapped.digest, len(mapped.bytes)) != (count, self.manifest.digest, length):
             raise mapped.damage()
+        #: Tells this index from any other.
+        self.index_checksum = mapped.checksum
 
     def signature(self, position: int) -> bytes:
         """Return the signature of the file at `position`."""
@@ -238,11 +244,14 @@ class ManifestStore:
     Parameters
     ----------
     registry : Path
+    owner : str
+        Of users that share a registry, each has a folder: one's word on a root counts for nobody else.
     """
 
-    def __init__(self, registry: Path) -> None:
+    def __init__(self, registry: Path, owner: str = "") -> None:
         # Whoever reaches a registry through a link finds the same manifests.
-        self.folder = Path(f"{os.path.realpath(registry)}.manifests")
+        folder = f"{os.path.realpath(registry)}.manifests"
+        self.folder = Path(folder, "owners", blake3(owner.encode()).hexdigest(16)) if owner else Path(folder)
 
     def open(self, content: str, root: bytes) -> Tree:
         """Return the tree that hashes to `content`, with its signatures below `root`.
@@ -278,6 +287,14 @@ class ManifestStore:
         for path in (self.manifest_path(content), self.index_path(content, root)):
             os.utime(path)
         return content
+
+    def size_bytes(self) -> int:
+        """Return what all files in the folder take."""
+        total = 0
+        for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
     def clean_up(self, needed: Collection[str], older_than: float) -> tuple[int, int]:
         """Remove what no registration needs.

@@ -15,9 +15,9 @@ from hub.errors import InvalidOption
 from hub.servers import announced
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
 from kdr_wsgi.jupyter.backend import Backend
-from kdr_wsgi.jupyter.origins import Origins, is_origin
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
+from kdr_wsgi.origins import Origins, is_origin
 from kdr_wsgi.predecessor import explain_route
 
 #: What Jupyter, its applications and JupyterHub have directly below the base URL.

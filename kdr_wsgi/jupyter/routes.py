@@ -34,8 +34,8 @@ from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.exchange import Exchange
 from kdr_wsgi.jupyter.logins import Login, Logins, credentials_of
 from kdr_wsgi.jupyter.messages import Headers, format_request
-from kdr_wsgi.jupyter.origins import Origins, with_credentials
 from kdr_wsgi.locations import Location
+from kdr_wsgi.origins import Origins, with_credentials
 
 if TYPE_CHECKING:
     from jupyter_server.auth import User

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tornado.httputil import HTTPHeaders
 
-from kdr_wsgi.jupyter.origins import Origins, is_origin, with_credentials
+from kdr_wsgi.origins import Origins, is_origin, with_credentials
 
 HOSTS = ("lab.example:8888", "")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kdr_wsgi.jupyter.messages import Headers
+Headers = list[tuple[str, str]]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#\s]+)")
 

@@ -1,0 +1,157 @@
+"""Register with the shared relay server of a JupyterHub, over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from hub.content.manifests import ManifestStore, Tree
+from hub.content.transfer import send_tree
+from hub.errors import InvalidOption, LimitReached, ServiceRefused, ServiceUnreachable
+from hub.registrar import Claim, Registered
+from hub.registration import Registration
+from hub.settings import DEFAULT_ROUTE, normalise_base_url
+from hub.wire import claim_to_json, registration_from_json
+
+#: Together they stay below 5 s, whatever does not answer.
+CONNECT_SECONDS = 2.0
+ANSWER_SECONDS = 2.5
+
+#: The service checks a manifest as it comes, about a million files in some seconds, and answers at the end.
+MANIFEST_SECONDS = 120.0
+
+#: What the service answers whoever claims a tree's content key before it has the manifest.
+NEEDS_MANIFEST = 428
+
+
+class ServiceRegistrar:
+    """Registers with the shared relay server, with the user's own token of the hub.
+
+    Parameters
+    ----------
+    url : str
+        Where the service is: ``http://HOST:PORT/services/NAME/``, or through the hub's proxy.
+    token : str
+        Of the user, as JupyterHub gives it to each server in ``JUPYTERHUB_API_TOKEN``.
+    registry : Path
+        The user's own, beside which the manifests are that were made here.
+
+    Raises
+    ------
+    InvalidOption
+        The URL is none, or there is no token.
+    """
+
+    def __init__(self, url: str, token: str, registry: Path) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise InvalidOption("service", url, "write http://HOST:PORT/services/NAME/ (KDR_SERVICE_URL)")
+        if not token or not token.isascii() or not token.isprintable():
+            raise InvalidOption("service", url, "it asks for the token that a JupyterHub gives in JUPYTERHUB_API_TOKEN")
+        self.url = url
+        self._parts = parts
+        self._token = token
+        self._api = f"{normalise_base_url(parts.path)}{DEFAULT_ROUTE}/_api"
+        self._store = ManifestStore(registry)
+
+    def register(self, claim: Claim) -> Registered:
+        """Send what is claimed; of a tree's content key the manifest too, unless the service has it."""
+        registration = claim.registration
+        told = claim_to_json(claim)
+        tree = None
+        if registration.content and registration.kind == "tree":
+            tree = self._store.open(registration.content, registration.root)
+            told["index"] = tree.index_checksum.hex()
+        try:
+            answer = self._ask("POST", "registrations", json.dumps(told).encode())
+        except ServiceRefused as error:
+            if tree is None or error.status != NEEDS_MANIFEST:
+                raise
+            self._send_manifest(registration, tree)
+            answer = self._ask("POST", "registrations", json.dumps(told).encode())
+        return Registered(str(answer["key"]), str(answer["url"]))
+
+    def revoke(self, key: str) -> bool:
+        """End a registration of the user's."""
+        try:
+            self._ask("DELETE", f"registrations?{urlencode({'key': key})}")
+        except ServiceRefused as error:
+            if error.status == http.client.NOT_FOUND:
+                return False
+            raise
+        return True
+
+    def registrations(self) -> list[tuple[Registration, str]]:
+        """Return the user's registrations that the service has, with the URL of each."""
+        listed: list[dict[str, Any]] = self._ask("GET", "registrations")["registrations"]
+        return [(registration_from_json(told), str(told["url"])) for told in listed]
+
+    def static_files(self) -> Registered:
+        """Return the service's own static files."""
+        answer = self._ask("GET", "static")
+        return Registered(str(answer["key"]), str(answer["url"]))
+
+    def _send_manifest(self, registration: Registration, tree: Tree) -> None:
+        query = urlencode({"root": quote(registration.root), "index": tree.index_checksum.hex()})
+        self._ask("PUT", f"manifests/{registration.content}?{query}", send_tree(tree), MANIFEST_SECONDS)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, seconds: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """Return what the service answers.
+
+        Raises
+        ------
+        ServiceUnreachable, ServiceRefused, LimitReached
+        """
+        headers = {"Authorization": f"token {self._token}", "Accept": "application/json"}
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        try:
+            with closing(self._connect(seconds)) as connection:
+                connection.request(
+                    method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
+                )
+                answer = connection.getresponse()
+                status, text = answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceUnreachable(self.url, str(error) or type(error).__name__) from error
+        return _understand(self.url, status, text)
+
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+        kind: Any = http.client.HTTPConnection
+        options: dict[str, Any] = {"timeout": CONNECT_SECONDS}
+        if self._parts.scheme == "https":
+            kind, options["context"] = http.client.HTTPSConnection, ssl.create_default_context()
+        connection: http.client.HTTPConnection = kind(self._parts.hostname, self._parts.port, **options)
+        connection.connect()
+        assert isinstance(connection.sock, socket.socket)
+        connection.sock.settimeout(seconds)
+        return connection
+
+
+def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
+    """Return what an answer holds; raise what it tells of."""
+    try:
+        told = json.loads(text) if text else {}
+        if not isinstance(told, dict):
+            raise TypeError
+    except (ValueError, TypeError):
+        told = None
+    if told is None or (status >= http.client.BAD_REQUEST and "error" not in told):
+        # A proxy answers for what it does not reach.
+        raise ServiceUnreachable(url, f"what answers there is no relay server (status {status})")
+    if status == http.client.SERVICE_UNAVAILABLE:
+        raise ServiceUnreachable(url, str(told["error"]))
+    if status == http.client.TOO_MANY_REQUESTS:
+        raise LimitReached(str(told["error"]))
+    if status >= http.client.MULTIPLE_CHOICES:
+        raise ServiceRefused(status, str(told.get("error", f"the service answers {status}")))
+    return told

@@ -1,0 +1,150 @@
+"""Claims and registrations as JSON, for the shared relay server of a JupyterHub; paths are percent-encoded bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from hub.content.signatures import SIGNATURE_BYTES
+from hub.errors import InvalidOption
+from hub.registrar import Claim
+from hub.registration import (
+    Kind,
+    Registration,
+    check_audience,
+    check_extension,
+    check_headers,
+    check_trusted,
+    check_ttl,
+)
+
+_HASH_BYTES = 32
+
+
+def claim_to_json(claim: Claim) -> dict[str, Any]:
+    """Return what `claim_from_json` takes."""
+    return {
+        **registration_to_json(claim.registration),
+        "place": quote(claim.place),
+        "extension": quote(claim.extension),
+        "ttl": claim.ttl,
+    }
+
+
+def claim_from_json(told: Mapping[str, Any]) -> Claim:
+    """Return the claim that somebody has sent, each of its options checked.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    visibility, audience = check_audience(_field(told, "visibility", (str, list)))
+    trusted = check_trusted(_field(told, "trusted", bool))
+    content = _digest(told, "content")
+    registration = Registration(
+        key=_field(told, "key", str),
+        kind=_kind(told),
+        root=_path(told, "root"),
+        name=unquote_to_bytes(_field(told, "name", str)),
+        visibility=visibility,
+        trusted=trusted,
+        headers=check_headers(_field(told, "headers", dict), trusted=trusted),
+        content=content,
+        signature=_signature(told) if content else b"",
+        is_kept=_field(told, "is_kept", bool),
+        audience=audience,
+    )
+    if registration.kind == "file" and (
+        not registration.name or b"/" in registration.name or b"\0" in registration.name
+    ):
+        raise InvalidOption("name", told["name"], "it is no name of a file")
+    extension = check_extension(unquote_to_bytes(_field(told, "extension", str)).decode("utf-8", "surrogateescape"))
+    ttl = check_ttl(told.get("ttl"))
+    return Claim(registration, _path(told, "place"), extension, ttl)
+
+
+def registration_to_json(registration: Registration) -> dict[str, Any]:
+    """Return what `registration_from_json` takes."""
+    return {
+        "key": registration.key,
+        "kind": registration.kind,
+        "root": quote(registration.root),
+        "name": quote(registration.name),
+        "visibility": list(registration.audience) or registration.visibility,
+        "trusted": registration.trusted,
+        "headers": dict(registration.headers),
+        "content": registration.content,
+        "signature": registration.signature.hex(),
+        "is_kept": registration.is_kept,
+        "claimed_at": registration.claimed_at,
+        "expires_at": registration.expires_at,
+        "owner": registration.owner,
+    }
+
+
+def registration_from_json(told: Mapping[str, Any]) -> Registration:
+    """Return the registration that a server tells of."""
+    visibility, audience = check_audience(told["visibility"])
+    return Registration(
+        key=str(told["key"]),
+        kind=_kind(told),
+        root=unquote_to_bytes(told["root"]),
+        name=unquote_to_bytes(told["name"]),
+        visibility=visibility,
+        trusted=bool(told["trusted"]),
+        headers=tuple(told["headers"].items()),
+        expires_at=told["expires_at"],
+        claimed_at=told["claimed_at"],
+        content=str(told["content"]),
+        signature=bytes.fromhex(told["signature"]),
+        is_kept=bool(told["is_kept"]),
+        owner=str(told["owner"]),
+        audience=audience,
+    )
+
+
+def _field(told: Mapping[str, Any], name: str, kind: type | Sequence[type]) -> Any:
+    value = told.get(name)
+    if not isinstance(value, kind if isinstance(kind, type) else tuple(kind)):
+        raise InvalidOption(name, value, "it is missing, or of another type")
+    return value
+
+
+def _kind(told: Mapping[str, Any]) -> Kind:
+    kind = told.get("kind")
+    if kind == "file":
+        return "file"
+    if kind == "tree":
+        return "tree"
+    raise InvalidOption("kind", kind, "choose file or tree")
+
+
+def _path(told: Mapping[str, Any], name: str) -> bytes:
+    path = unquote_to_bytes(_field(told, name, str))
+    if not path.startswith(b"/") or b"\0" in path:
+        raise InvalidOption(name, told[name], "it is no absolute path")
+    return path
+
+
+def _digest(told: Mapping[str, Any], name: str) -> str:
+    text: str = _field(told, name, str)
+    try:
+        if text and len(bytes.fromhex(text)) == _HASH_BYTES and text == text.lower():
+            return text
+    except ValueError:
+        pass
+    if text:
+        raise InvalidOption(name, text, "it is no BLAKE3 hash in hexadecimal")
+    return ""
+
+
+def _signature(told: Mapping[str, Any]) -> bytes:
+    text = _field(told, "signature", str)
+    try:
+        signature = bytes.fromhex(text)
+    except ValueError:
+        signature = b"?"
+    if len(signature) not in (0, SIGNATURE_BYTES):
+        raise InvalidOption("signature", text, "it is none of a file")
+    return signature

@@ -1,0 +1,54 @@
+"""Settings of gunicorn for production: ``gunicorn -c python:kdr_wsgi.gunicorn_conf 'kdr_wsgi:create_app()'``.
+
+Whatever stands behind ``-c`` on the command line, or in ``GUNICORN_CMD_ARGS``,
+goes over what is here.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from kdr_wsgi.serving import THREADS
+from kdr_wsgi.sockets import BACKLOG
+
+# Where the hub looks for its service; without one, where no other machine reaches it.
+_service = urlsplit(os.environ.get("JUPYTERHUB_SERVICE_URL", ""))
+bind = _service.netloc or "127.0.0.1:8000"
+
+# As many as the processors at hand: a file that is sent waits for the disk in the kernel, not in Python.
+workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+# Threads, since a slow reader, or the hub's answer to a question, must hold up nobody else.
+worker_class = "gthread"
+threads = THREADS
+
+# What each worker takes at a time. More wait in the backlog, where the system holds them at no cost.
+worker_connections = 1000
+backlog = BACKLOG
+
+# Longer than a proxy keeps a connection to us, so that none is closed in the moment in which a request is sent.
+keepalive = 75
+
+# A path has 4,096 bytes, each of which may need three characters of a URL. 8,190 is the most that gunicorn counts.
+limit_request_line = 8190
+
+# A worker whose threads all hang for so long is replaced.
+timeout = 60
+
+# So long a worker that is to end sends on what it has begun.
+graceful_timeout = 30
+
+# What is wrong with the settings shows before a worker is forked, and workers share the memory of what is imported.
+preload_app = True
+
+# gunicorn would believe X-Forwarded-Proto and SCRIPT_NAME of every process of this machine; KDR_TRUSTED_PROXIES says
+# who is believed.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
+
+# A socket by which other processes of the same user could command the server is not needed.
+control_socket_disable = True
+
+# `sendfile` is left unset: set to anything, even to True, gunicorn turns it off.

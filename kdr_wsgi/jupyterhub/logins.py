@@ -1,0 +1,187 @@
+"""Who is logged in, as the hub says; the only module that uses JupyterHub's own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from blake3 import blake3
+from cachetools import TTLCache
+from jupyterhub.services.auth import HubOAuth
+from tornado.httputil import url_concat
+from tornado.web import HTTPError
+
+from kdr_wsgi.errors import HubUnavailable
+from kdr_wsgi.settings import ServiceSettings
+
+#: How long the hub may take to answer.
+PATIENCE_SECONDS = 5.0
+
+#: How long it is not asked again after it did not answer, so that no thread waits for nothing.
+_REST_SECONDS = 1.0
+
+#: Logins that are remembered, at about 1 KB each.
+CAPACITY = 20_000
+
+#: What lets an administrator, or a Prometheus server, read the hub's own metrics; and ours.
+METRICS_SCOPE = "read:metrics"
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Whom a token stands for.
+
+    Attributes
+    ----------
+    name : str
+        A user's name on the hub; of a service empty, since services may be called like users.
+    groups : frozenset of str
+    may_enter : bool
+        Whether the token has the scope that this service asks for.
+    may_see_metrics : bool
+    """
+
+    name: str
+    groups: frozenset[str]
+    may_enter: bool
+    may_see_metrics: bool
+
+
+class Logins:
+    """Asks the hub whom tokens stand for, and remembers what it has said for a while.
+
+    Parameters
+    ----------
+    settings : ServiceSettings
+    base_url : str
+        Below which the service answers.
+    """
+
+    def __init__(self, settings: ServiceSettings, base_url: str) -> None:
+        self._auth = HubOAuth(
+            api_url=settings.api_url,
+            api_token=settings.api_token,
+            base_url=base_url,
+            hub_host=settings.hub_host,
+            oauth_client_id=settings.client_id,
+            oauth_redirect_uri=os.environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL")
+            or f"{settings.host}{base_url}oauth_callback",
+            access_scopes={f"access:services!service={settings.name}"},
+        )
+        self._known: TTLCache[bytes, Member | None] = TTLCache(CAPACITY, settings.login_seconds)
+        self._asked: dict[bytes, Future[Member | None]] = {}
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def scope(self) -> str:
+        """What a token must have."""
+        (scope,) = self._auth.access_scopes
+        return str(scope)
+
+    @property
+    def cookie_name(self) -> str:
+        """The name of the cookie that holds a browser's token."""
+        return str(self._auth.cookie_name)
+
+    @property
+    def state_cookie_name(self) -> str:
+        """What the names of the cookies begin with that logins take while they go on."""
+        return str(self._auth.state_cookie_name)
+
+    def find(self, token: str, session: str = "") -> Member | None:
+        """Return whom a token stands for; None: it has expired, was revoked, or never was one.
+
+        Parameters
+        ----------
+        token : str
+        session : str
+            The hub's session of the browser; another one is asked for anew, since a logout ends it.
+
+        Raises
+        ------
+        HubUnavailable
+            The hub does not answer, and has not for a while.
+        """
+        login = blake3(f"{session}\0{token}".encode("utf-8", "surrogateescape")).digest()
+        with self._lock:
+            try:
+                return self._known[login]
+            except KeyError:
+                pass
+            asked = self._asked.get(login)
+            is_mine = asked is None
+            if asked is None:
+                if time.monotonic() < self._silent_until:
+                    raise HubUnavailable("it did not answer a moment ago")
+                asked = self._asked[login] = self._start(self._identify(token))
+        try:
+            member = self._wait(asked)
+        finally:
+            if is_mine:
+                with self._lock:
+                    del self._asked[login]
+        with self._lock:
+            self._known[login] = member
+        return member
+
+    def authorization_url(self, state: str) -> tuple[str, str]:
+        """Return where a browser logs in, and the secret that `exchange` wants with the code from there."""
+        parameters, verifier = {"state": state}, ""
+        if getattr(self._auth, "pkce_enabled", False):  # Since JupyterHub 6.
+            verifier, challenge, method = self._auth.generate_pkce_code_challenge()
+            parameters |= {"code_challenge": challenge, "code_challenge_method": method}
+        return str(url_concat(self._auth.login_url, parameters)), verifier
+
+    def exchange(self, code: str, verifier: str) -> str | None:
+        """Return the token that the hub gives for the code of a login; None: it knows of no such login.
+
+        Raises
+        ------
+        HubUnavailable
+        """
+        secret = {"code_verifier": verifier} if verifier else {}
+        return self._wait(self._start(self._redeem(code, secret)))
+
+    async def _identify(self, token: str) -> Member | None:
+        model = await self._auth.user_for_token(token, use_cache=False, sync=False)
+        if model is None:
+            return None
+        is_user = model.get("kind") == "user"
+        return Member(
+            name=str(model["name"]) if is_user else "",
+            groups=frozenset(model.get("groups", ())) if is_user else frozenset(),
+            may_enter=bool(self._auth.check_scopes(self._auth.access_scopes, model)),
+            may_see_metrics=METRICS_SCOPE in model["scopes"],
+        )
+
+    async def _redeem(self, code: str, secret: dict[str, str]) -> str | None:
+        try:
+            return str(await self._auth.token_for_code(code, sync=False, **secret))
+        except HTTPError as error:
+            # The library says 500 where the hub has refused the code.
+            if error.status_code == 500 and "Failed to check authorization" in str(error.log_message):
+                return None
+            raise
+
+    def _start(self, question: Coroutine[Any, Any, _Result]) -> Future[_Result]:
+        if self._loop is None:  # Not before the first question, since a fork would leave its thread behind.
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="kdr-hub", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(question, PATIENCE_SECONDS), self._loop)
+
+    def _wait(self, asked: Future[_Result]) -> _Result:
+        try:
+            return asked.result()
+        except (HTTPError, asyncio.TimeoutError, TimeoutError, OSError) as error:
+            self._silent_until = time.monotonic() + _REST_SECONDS
+            raise HubUnavailable(str(error) or type(error).__name__) from error

@@ -1,0 +1,309 @@
+"""What programs ask of the service: register, list and revoke, with a token of the hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+from flask import Blueprint, Response, jsonify, request
+
+from hub.client import STATIC_DIRECTORY
+from hub.content.manifests import ManifestStore, TreeWriter
+from hub.content.signatures import SIGNATURE_BYTES
+from hub.content.transfer import receive_tree
+from hub.content.trees import explained
+from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, RegistryError
+from hub.keys import check_chosen_key, check_key, content_key, path_key
+from hub.registrar import Claim
+from hub.registration import Registration
+from hub.registry import Registry
+from hub.secret import read_secret
+from hub.service import NEEDS_MANIFEST
+from hub.version import VERSION
+from hub.wire import claim_from_json, registration_to_json
+from kdr_wsgi import beneath
+from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded
+from kdr_wsgi.jupyterhub.viewers import HubViewers
+from kdr_wsgi.settings import ServiceSettings, Settings
+
+_log = logging.getLogger(__name__)
+
+#: The service's own static files; keys of users have a tilde.
+STATIC_KEY = f"pywwt_static{VERSION}"
+
+#: More than any claim takes: a path, a name and headers, each quoted.
+MAX_CLAIM_BYTES = 128 * 1024
+
+_CHUNK_BYTES = 1 << 20
+
+#: What was sent within this time may be about to be registered.
+_GRACE_SECONDS = 3600.0
+
+
+class PathRefused(HubError):
+    """A user may not publish a path, or the service cannot."""
+
+    def __init__(self, path: bytes, reason: str) -> None:
+        super().__init__(f"the shared relay server cannot serve {path.decode('utf-8', 'backslashreplace')!r}: {reason}")
+
+
+class ManifestNeeded(HubError):
+    """A tree's content key is claimed of which the service has no manifest."""
+
+
+def owned_key(owner: str, key: str) -> str:
+    """Return the key that `key` of one user is among all users' keys.
+
+    A tilde is no part of a quoted name, so that no two users have a key in common.
+    """
+    return check_key(f"{_quoted(owner)}~{key}")
+
+
+def is_key_of(owner: str, key: str) -> bool:
+    """Whether a key is one of this user's."""
+    return key.partition("~")[0] == _quoted(owner) and "~" in key
+
+
+def _quoted(owner: str) -> str:
+    # Neither may a key begin with "_", which is the server's.
+    quoted = quote(owner, safe="").replace("~", "%7E")
+    return f"%5F{quoted[1:]}" if quoted.startswith("_") else quoted
+
+
+class Registrations:
+    """The registry of a service, which the service alone writes.
+
+    Parameters
+    ----------
+    settings : Settings
+    service : ServiceSettings
+    viewers : HubViewers
+
+    Raises
+    ------
+    RegistryError
+    """
+
+    def __init__(self, settings: Settings, service: ServiceSettings, viewers: HubViewers) -> None:
+        self._service = service
+        self._viewers = viewers
+        self._path = settings.registry
+        self._registry = Registry(settings.registry)
+        self._prefix = f"{service.host}{settings.base_url}{settings.route}/"
+        self._registry.claim(
+            Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve()), visibility="public", trusted=True)
+        )
+        # Before a fork, so that two workers do not make it at once.
+        self._secret = read_secret(settings.registry)
+        self._registry.close()
+
+    def blueprint(self, route: str) -> Blueprint:
+        """Return what answers below ``_api``."""
+        api = Blueprint("api", __name__, url_prefix=f"/{route}/_api")
+        api.add_url_rule("/registrations", "register", self.register, methods=["POST"])
+        api.add_url_rule("/registrations", "list", self.list, methods=["GET"])
+        api.add_url_rule("/registrations", "revoke", self.revoke, methods=["DELETE"])
+        api.add_url_rule("/manifests/<content>", "manifest", self.receive_manifest, methods=["PUT"])
+        api.add_url_rule("/static", "static", self.static, methods=["GET"])
+        api.register_error_handler(HubError, _explain)
+        api.register_error_handler(RelayError, _explain_relay_error)
+        return api
+
+    def register(self) -> tuple[Response, int]:
+        """Store what a user claims, under a key of that user's."""
+        owner = self._identify()
+        claim = _read_claim()
+        registration = self._check(owner, claim)
+        self._registry.claim(registration, self._service.max_registrations)
+        _log.info("%r registered %r: %r", owner, registration.key, registration.root)
+        return jsonify(self._told(registration)), 201
+
+    def list(self) -> Response:
+        """Tell a user what is registered."""
+        owner = self._identify()
+        return jsonify(registrations=[self._told(found) for found in self._registry.registrations_of(owner)])
+
+    def revoke(self) -> tuple[Response, int]:
+        """End a registration of the user's."""
+        owner = self._identify()
+        key = request.args.get("key", "")
+        if not is_key_of(owner, key):
+            _log.warning("refused: %r may not revoke %r", owner, key)
+        elif self._registry.revoke(key):
+            return jsonify(), 200
+        return jsonify(error=f"you have no registration with the key {key!r}"), 404
+
+    def static(self) -> Response:
+        """Tell of the service's own static files."""
+        self._identify()
+        return jsonify(key=STATIC_KEY, url=f"{self._prefix}{STATIC_KEY}/")
+
+    def receive_manifest(self, content: str) -> tuple[Response, int]:
+        """Store what a user tells of a tree."""
+        owner = self._identify()
+        told = unquote_to_bytes(request.args.get("root", ""))
+        root = self._locate(owner, told)
+        store = ManifestStore(self._path, owner)
+        with explained(store):
+            needed = {found.content for found in self._registry.registrations_of(owner)}
+            store.clean_up(needed, time.time() - _GRACE_SECONDS)
+            left = self._service.max_manifest_bytes - store.size_bytes()
+            try:
+                with TreeWriter(store, root) as writer:
+                    for columns in receive_tree(_chunks(left)):
+                        writer.add(columns)
+                    found = writer.finish()
+            except ValueError as error:
+                raise InvalidOption("manifest", content, str(error)) from error
+        if found != content:
+            raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
+        return jsonify(), 200
+
+    def _identify(self) -> str:
+        """Return the name of the user whose token the request has.
+
+        Raises
+        ------
+        TokenNeeded, TokenRefused, ScopeMissing, HubUnavailable
+        """
+        member = self._viewers.identify_by_token(request.environ)
+        if member is None or not member.name:
+            raise TokenNeeded
+        return member.name
+
+    def _check(self, owner: str, claim: Claim) -> Registration:
+        """Return what is to be stored of a claim.
+
+        Raises
+        ------
+        InvalidOption, InvalidKey, PathRefused, ManifestNeeded
+        """
+        registration = claim.registration
+        if registration.trusted and not self._service.host:
+            _log.warning("refused: %r wants trust for %r", owner, registration.root)
+            raise InvalidOption(
+                "trusted",
+                True,
+                "all users' pages share one host here; publish through your own Jupyter server with "
+                "JupyterRelayHub(service=''), or ask the administrator for subdomains (JupyterHub.subdomain_host)",
+            )
+        root = self._locate(owner, registration.root)
+        _check_openable(root, registration)
+        if registration.content:
+            key = content_key(registration.content, registration.variant)
+            if registration.kind == "tree":
+                self._check_manifest(owner, root, registration.content)
+            elif len(registration.signature) != SIGNATURE_BYTES:
+                raise InvalidOption("signature", registration.signature, "a file's content key takes one")
+        elif registration.key:
+            key = check_chosen_key(registration.key)
+        else:
+            key = path_key(f"{owner}\0".encode() + claim.place, claim.extension, self._secret)
+        now = time.time()
+        return replace(
+            registration,
+            key=owned_key(owner, key),
+            root=root,
+            owner=owner,
+            claimed_at=now,
+            expires_at=None if claim.ttl is None else now + claim.ttl,
+        )
+
+    def _locate(self, owner: str, path: bytes) -> bytes:
+        root = self._service.roots.locate(owner, path)
+        if root is None:
+            _log.warning("refused: %r may not publish %r", owner, path)
+            raise PathRefused(path, "it lies in no folder that the administrator lets you publish (KDR_ROOTS)")
+        return root
+
+    def _check_manifest(self, owner: str, root: bytes, content: str) -> None:
+        index = _read_json().get("index")
+        try:
+            known = ManifestStore(self._path, owner).open(content, root)
+        except ManifestError:
+            raise ManifestNeeded("send the manifest first") from None
+        if known.index_checksum.hex() != index:
+            raise ManifestNeeded("send the manifest again, since files were touched")
+
+    def _told(self, registration: Registration) -> dict[str, Any]:
+        return {**registration_to_json(registration), "url": self._prefix + registration.target}
+
+
+def _check_openable(root: bytes, registration: Registration) -> None:
+    """Raise PathRefused if the service could not serve what is claimed."""
+    is_folder = registration.kind == "tree" or registration.is_kept
+    try:
+        os.close(beneath.open_directory(root, []) if is_folder else beneath.open_root_file(root))
+    except NotReadable:
+        raise PathRefused(registration.root, "it has no permission to read that") from None
+    except NoSuchEntry:
+        raise PathRefused(
+            registration.root,
+            f"there is no such {'folder' if is_folder else 'file'} where it runs, or a link leads there",
+        ) from None
+
+
+def _read_json() -> dict[str, Any]:
+    told = json.loads(request.get_data(cache=True))
+    if not isinstance(told, dict):
+        raise TypeError
+    return told
+
+
+def _read_claim() -> Claim:
+    length = request.content_length
+    if length is None or length > MAX_CLAIM_BYTES:
+        raise InvalidOption("claim", length, f"its JSON may have {MAX_CLAIM_BYTES:,} bytes")
+    try:
+        return claim_from_json(_read_json())
+    except (ValueError, TypeError) as error:
+        if isinstance(error, HubError):
+            raise
+        raise InvalidOption("claim", None, f"it is no JSON object: {error}") from error
+
+
+def _chunks(limit_bytes: int) -> Iterator[bytes]:
+    """Yield the body of the request.
+
+    Raises
+    ------
+    LimitReached
+    """
+    total = 0
+    while chunk := request.stream.read(_CHUNK_BYTES):
+        total += len(chunk)
+        if total > limit_bytes:
+            raise LimitReached(
+                "the manifests of your content keys take as much as you may have; revoke content keys that you need "
+                "no more, or publish without content=True"
+            )
+        yield chunk
+
+
+_STATUS: tuple[tuple[type[HubError], int], ...] = (
+    (LimitReached, 429),
+    (ManifestNeeded, NEEDS_MANIFEST),
+    (PathRefused, 403),
+    (InvalidOption, 400),
+    (InvalidKey, 400),
+    (ManifestError, 507),
+    (RegistryError, 503),
+)
+
+
+def _explain(error: HubError) -> tuple[Response, int]:
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    if status >= 500:
+        _log.error("%s", error)
+    sentence = "the service's registry cannot be used" if status == 503 else str(error)
+    return jsonify(error=sentence), status
+
+
+def _explain_relay_error(error: RelayError) -> tuple[Response, int, list[tuple[str, str]]]:
+    return jsonify(error=str(error)), int(error.status[:3]), list(error.headers)
