@@ -44,6 +44,11 @@ class JupyterServer:
     folder: Path
     environment: dict[str, str]
     log: Path
+    token: str = TOKEN
+
+    @property
+    def with_token(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.token}"}
 
     @property
     def address(self) -> tuple[str, int]:
@@ -64,7 +69,7 @@ class JupyterServer:
 
     def fetch(self, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """Ask with the token, and a host that the server takes as its own."""
-        return self.fetch_plain(target, {**WITH_TOKEN, **(headers or {})}, method)
+        return self.fetch_plain(target, {**self.with_token, **(headers or {})}, method)
 
     def fetch_plain(self, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """Ask without a login."""
@@ -104,7 +109,7 @@ class JupyterServer:
         request = urllib.request.Request(
             f"{self.origin}{self.base_url}{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers=WITH_TOKEN,
+            headers=self.with_token,
             method=method,
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -124,7 +129,7 @@ class Kernel:
         """Let the kernel execute `code`; return the request's number at once."""
         if self._socket is None:
             url = f"ws://127.0.0.1:{self.server.port}{self.server.base_url}api/kernels/{self.name}/channels"
-            self._socket = websocket.create_connection(url, timeout=60, header=WITH_TOKEN)
+            self._socket = websocket.create_connection(url, timeout=60, header=self.server.with_token)
         number = uuid.uuid4().hex
         header = {
             "msg_id": number,

@@ -136,7 +136,7 @@ class Registrations:
         if not is_key_of(owner, key):
             _log.warning("refused: %r may not revoke %r", owner, key)
         elif self._registry.revoke(key):
-            return jsonify(), 200
+            return jsonify({}), 200
         return jsonify(error=f"you have no registration with the key {key!r}"), 404
 
     def static(self) -> Response:
@@ -163,7 +163,7 @@ class Registrations:
                 raise InvalidOption("manifest", content, str(error)) from error
         if found != content:
             raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
-        return jsonify(), 200
+        return jsonify({}), 200
 
     def _identify(self) -> str:
         """Return the name of the user whose token the request has.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +10,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from html import unescape
-from http.cookiejar import CookieJar
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import pytest
@@ -25,6 +20,7 @@ import pytest
 from kdr_wsgi.jupyter.logins import REMEMBER_SECONDS
 from tests.conftest import free_port, need
 from tests.jupyter import ENABLED, TOKEN, WITH_TOKEN, JupyterServer, Kernel, wait_until
+from tests.jupyterhub import Browser, find_proxy, processes_of
 from tests.raw_http import Answer
 
 #: A name with a blank, which has to be quoted in every URL.
@@ -66,56 +62,6 @@ c.Spawner.cmd = {command!r}
 c.Spawner.args = ["--allow-root", "--HubOAuth.cache_max_age={cache_seconds}"]
 c.Spawner.environment = {environment!r}
 """
-
-
-@dataclass(frozen=True)
-class Page:
-    status: int
-    url: str
-    body: bytes
-
-
-class Browser:
-    """Follows redirects, keeps cookies and submits forms."""
-
-    def __init__(self, origin: str) -> None:
-        self._origin = origin
-        self._jar = CookieJar()
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._jar))
-
-    def open(self, target: str, form: list[tuple[str, str]] | None = None) -> Page:
-        """Return where an address leads at last."""
-        request = urllib.request.Request(
-            urljoin(self._origin, target),
-            data=None if form is None else urlencode(form).encode(),
-            headers={"Accept": "text/html,*/*;q=0.8"},
-        )
-        try:
-            with self._opener.open(request, timeout=30) as answer:
-                return Page(answer.status, answer.url, answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Page(error.code, error.url, error.read())
-
-    def submit(self, page: Page, **filled_in: str) -> Page:
-        """Submit the form of a page; return where that leads."""
-        (form,) = re.findall(r"<form.*?</form>", page.body.decode(), re.DOTALL)
-        (action,) = re.findall(r'^<form[^>]*\saction="([^"]*)"', form)
-        hidden = re.findall(r'<input\s+type="hidden"\s+name="([^"]+)"\s+value="([^"]*)"', form)
-        fields = [(name, unescape(value)) for name, value in hidden]
-        return self.open(urljoin(page.url, unescape(action)), [*fields, *filled_in.items()])
-
-    def log_in(self, name: str, target: str) -> Page:
-        """Open an address that asks for a login, and log in; return where that leads."""
-        page = self.open(target)
-        assert "/hub/login?" in page.url
-        return self.submit(page, username=name, password="anything")
-
-    def cookies(self, target: str) -> dict[str, str]:
-        """Return the header with the cookies that the browser sends to an address."""
-        request = urllib.request.Request(urljoin(self._origin, target))
-        self._jar.add_cookie_header(request)
-        return {"Cookie": str(request.get_header("Cookie"))}
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +106,7 @@ def running_hub(folder: Path) -> Iterator[JupyterServer]:
 
     The hub ends with all that it has started.
     """
-    proxy = shutil.which("configurable-http-proxy") or os.environ.get("KDR_TEST_CHP")
-    need("configurable-http-proxy", is_there=bool(proxy), remedy="npm install -g configurable-http-proxy")
+    proxy = find_proxy()
     command = Path(sys.executable).with_name("jupyterhub-singleuser")
     need("jupyterhub", is_there=bool(find_spec("jupyterhub")) and command.exists(), remedy="pip install jupyterhub")
     need(
@@ -228,16 +173,6 @@ def ask_hub(server: JupyterServer, method: str, path: str) -> int:
             return error.code
     except OSError:
         return 0
-
-
-def processes_of(temporary: Path) -> list[int]:
-    """Return the processes with a temporary folder of their own; the hub starts each in its own session and group."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"TMPDIR={temporary}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-    return found
 
 
 def is_read(answer: Answer) -> bool:
