@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -12,6 +13,7 @@ from hub.errors import RegistryError
 from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
+from kdr_wsgi.cache import FileCache
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import RelayError
@@ -21,6 +23,9 @@ from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.viewers import LocalViewers, Viewers
+
+if TYPE_CHECKING:
+    from kdr_wsgi.jupyterhub.metrics import Metrics
 
 #: What small files may take of each worker's memory.
 CACHE_BYTES = 64 * 1024 * 1024
@@ -93,16 +98,20 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         return response
 
     viewers: Viewers = LocalViewers(settings)
+    metrics = None
     if service is not None:
-        viewers = _install(app, settings, service)
+        viewers, metrics = _install(app, settings, service)
     contents = Contents(settings.registry)
-    store = FileStore(contents, CACHE_BYTES, rehasher)
+    cache = FileCache(CACHE_BYTES) if metrics is None else metrics.counted_cache(CACHE_BYTES)
+    store = FileStore(contents, cache, rehasher)
     app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    if metrics is not None:
+        app.wsgi_app = metrics.counted_app(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.extensions["kdr"] = catalog
     return app
 
 
-def _install(app: Flask, settings: Settings, service: ServiceSettings) -> Viewers:
+def _install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[Viewers, Metrics]:
     try:
         from kdr_wsgi.jupyterhub.service import install  # Here, since it needs an extra.
     except ModuleNotFoundError as error:

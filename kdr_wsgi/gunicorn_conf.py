@@ -6,9 +6,15 @@ goes over what is here.
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
+import shutil
+import tempfile
+from typing import Any
 from urllib.parse import urlsplit
 
+from kdr_wsgi.access_log import AccessLog
 from kdr_wsgi.serving import THREADS
 from kdr_wsgi.sockets import BACKLOG
 
@@ -52,3 +58,37 @@ forwarder_headers = ""
 control_socket_disable = True
 
 # `sendfile` is left unset: set to anything, even to True, gunicorn turns it off.
+
+if os.environ.get("JUPYTERHUB_SERVICE_NAME"):
+    # To the hub's own log, or to that of whatever has started the service.
+    accesslog = "-"
+    logger_class = AccessLog
+
+    def child_exit(_server: Any, worker: Any) -> None:
+        """Tell prometheus_client that a worker has ended; what it has counted stands."""
+        from prometheus_client.multiprocess import mark_process_dead  # Here, since it needs an extra.
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+    # prometheus_client adds the workers' numbers up through files in a folder, if it is told of one before it is
+    # imported; one that the administrator names is the administrator's to empty.
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        _folder = tempfile.mkdtemp(prefix="kdr-metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = _folder
+        # systemd-tmpfiles removes what is old, unless it is locked (https://systemd.io/TEMPORARY_DIRECTORIES).
+        fcntl.flock(os.open(_folder, os.O_RDONLY), fcntl.LOCK_SH)
+
+        def _remove_folder(maker: int) -> None:
+            if os.getpid() == maker:
+                shutil.rmtree(_folder, ignore_errors=True)
+
+        # Where what is wrong with the settings ends the server, gunicorn does not call `on_exit`.
+        atexit.register(_remove_folder, os.getpid())
+
+        def on_exit(_server: Any) -> None:
+            """Remove what no worker needs any more."""
+            shutil.rmtree(_folder, ignore_errors=True)
+
+        def pre_exec(server: Any) -> None:
+            """Let a new master, which an upgrade starts, make a folder of its own."""
+            server.cfg.env_orig.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -28,6 +28,9 @@ IMMUTABLE = (("Cache-Control", "private, max-age=31536000, immutable"),)
 #: As Jupyter does for /files/: scripts run, but in an origin of their own, without the viewer's login.
 SANDBOX = (("Content-Security-Policy", "sandbox allow-scripts"),)
 
+#: Of a page of ours, which needs its own style and nothing else, whatever the names in it say.
+STYLE_ONLY = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),)
+
 #: Keeps pages of other sites from embedding what a browser reads with its login (https://fetch.spec.whatwg.org).
 SAME_ORIGIN = (("Cross-Origin-Resource-Policy", "same-origin"),)
 

@@ -17,12 +17,10 @@ from kdr_wsgi.answers import Answer
 from kdr_wsgi.beneath import open_directory, split_entry
 from kdr_wsgi.catalog import Publication
 from kdr_wsgi.contents import Child
+from kdr_wsgi.headers import STYLE_ONLY
 
 #: A page with more rows than this helps nobody.
 MAX_ROWS = 10_000
-
-#: The page needs its own style and nothing else, whatever the names in it say.
-_POLICY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
 
 _TEMPLATE = Environment(loader=PackageLoader("kdr_wsgi"), autoescape=True).get_template("listing.html")
 
@@ -85,7 +83,7 @@ def answer_listing(publication: Publication, folder: Folder, *, with_body: bool)
     ).encode()
     headers = [
         *publication.headers,
-        _POLICY,
+        *STYLE_ONLY,
         ("Content-Type", "text/html; charset=utf-8"),
         ("Content-Length", str(len(page))),
     ]

@@ -36,14 +36,13 @@ class FileStore:
     ----------
     contents : Contents
         What content keys promise.
-    capacity_bytes : int
-        What the files in memory may take.
+    cache : FileCache
     rehasher : Rehasher
     """
 
-    def __init__(self, contents: Contents, capacity_bytes: int, rehasher: Rehasher) -> None:
+    def __init__(self, contents: Contents, cache: FileCache, rehasher: Rehasher) -> None:
         self._contents = contents
-        self._cache = FileCache(capacity_bytes)
+        self._cache = cache
         self._rehasher = rehasher
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)

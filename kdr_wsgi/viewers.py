@@ -22,6 +22,9 @@ READABLE: dict[str, frozenset[Visibility]] = {
     "anyone": frozenset({"public"}),
 }
 
+#: Where the name of whoever asks stands in a request's environ, for the access log.
+MEMBER = "kdr.member"
+
 #: The header in which the Jupyter relay tells the viewer to a server that was started behind it.
 VIEWER_HEADER = "KDR-Viewer"
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from tornado.httputil import url_concat
 from tornado.web import HTTPError
 
 from kdr_wsgi.errors import HubUnavailable
+from kdr_wsgi.jupyterhub.metrics import Outcome
 from kdr_wsgi.settings import ServiceSettings
 
 #: How long the hub may take to answer.
@@ -63,9 +64,12 @@ class Logins:
     settings : ServiceSettings
     base_url : str
         Below which the service answers.
+    count : callable
+        What counts how the hub's answers come out.
     """
 
-    def __init__(self, settings: ServiceSettings, base_url: str) -> None:
+    def __init__(self, settings: ServiceSettings, base_url: str, count: Callable[[Outcome], None]) -> None:
+        self._count = count
         self._auth = HubOAuth(
             api_url=settings.api_url,
             api_token=settings.api_token,
@@ -177,7 +181,16 @@ class Logins:
         if self._loop is None:  # Not before the first question, since a fork would leave its thread behind.
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="kdr-hub", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(question, PATIENCE_SECONDS), self._loop)
+        return asyncio.run_coroutine_threadsafe(self._ask(question), self._loop)
+
+    async def _ask(self, question: Coroutine[Any, Any, _Result]) -> _Result:
+        outcome: Outcome = "unavailable"
+        try:
+            result = await asyncio.wait_for(question, PATIENCE_SECONDS)
+            outcome = "refused" if result is None else "known"
+            return result
+        finally:
+            self._count(outcome)
 
     def _wait(self, asked: Future[_Result]) -> _Result:
         try:

@@ -16,6 +16,7 @@ from kdr_wsgi.jupyterhub.logins import Logins, Member
 from kdr_wsgi.jupyterhub.oauth import LoginPages
 from kdr_wsgi.origins import Origins
 from kdr_wsgi.settings import ServiceSettings
+from kdr_wsgi.viewers import MEMBER
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -27,9 +28,6 @@ _AUTHORIZATION = re.compile(r"(?:token|bearer)\s+(.+)", re.IGNORECASE)
 
 #: The hub's own; it is another one after a logout.
 _SESSION_COOKIE = "jupyterhub-session-id"
-
-#: Where the name of whoever asks stands in a request's environ, for the access log.
-MEMBER = "kdr.member"
 
 
 class HubViewers:
@@ -119,6 +117,8 @@ class HubViewers:
         return member if member is not None and member.may_enter else None
 
     def _is_foreign(self, environ: WSGIEnvironment) -> bool:
+        if self._pages.is_navigation(environ):  # Who follows a link sees the page himself.
+            return False
         names = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
         variables = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}
         told = {name: environ[variable] for name, variable in variables.items() if variable in environ}

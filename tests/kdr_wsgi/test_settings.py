@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from kdr_wsgi.settings import ServiceSettings, SettingError, read_settings
+
+SERVICE = {
+    "JUPYTERHUB_SERVICE_NAME": "kdr",
+    "JUPYTERHUB_SERVICE_PREFIX": "/services/kdr/",
+    "JUPYTERHUB_API_TOKEN": "a-token",
+    "KDR_REGISTRY": "/var/lib/kdr/registry.sqlite",
+    "KDR_ROOTS": "/home/{username}",
+}
+SUBDOMAINS = {
+    "JUPYTERHUB_HOST": "https://hub.example",
+    "JUPYTERHUB_PUBLIC_URL": "https://kdr--service.hub.example/services/kdr/",
+}
+
+
+def read(monkeypatch: pytest.MonkeyPatch, **changed: str) -> ServiceSettings:
+    for name, value in {**SERVICE, **changed}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    assert settings.base_url == "/services/kdr/"
+    assert settings.service is not None
+    return settings.service
+
+
+def test_what_a_hub_starts_as_a_service_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = read(monkeypatch)
+    assert (service.name, service.client_id, service.host) == ("kdr", "service-kdr", "")
+    assert (service.login_seconds, service.max_registrations) == (60, 10_000)
+    assert "a-token" not in repr(service)
+
+
+def test_with_subdomains_it_has_a_host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(monkeypatch, **SUBDOMAINS).host == "https://kdr--service.hub.example"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"KDR_ROOTS": ""}, "KDR_ROOTS cannot be used: a service of a JupyterHub needs it; name the folders"),
+        ({"KDR_ROOTS": "home"}, "KDR_ROOTS cannot be used: 'home' is no absolute path"),
+        ({"KDR_REGISTRY": ""}, "KDR_REGISTRY cannot be used: a service of a JupyterHub needs it; name a file"),
+        ({"KDR_REGISTRY": "/home/kdr/registry.sqlite"}, "it lies in a folder that users may publish"),
+        ({"JUPYTERHUB_API_TOKEN": ""}, "JUPYTERHUB_API_TOKEN cannot be used: a service"),
+        ({"KDR_ROUTE": "kdr"}, "KDR_ROUTE cannot be used: the kernels of a hub look"),
+        ({"KDR_AS_OWNER": "1"}, "KDR_AS_OWNER cannot be used: a service of a JupyterHub serves many owners"),
+        ({"KDR_LOGIN_SECONDS": "0"}, "KDR_LOGIN_SECONDS cannot be used: '0' is no whole number"),
+        ({"KDR_USER_REGISTRATIONS": "many"}, "KDR_USER_REGISTRATIONS cannot be used: 'many' is no whole number"),
+        ({"JUPYTERHUB_HOST": "https://hub.example"}, "JUPYTERHUB_PUBLIC_URL cannot be used: on a hub with subdomains"),
+        (
+            {**SUBDOMAINS, "JUPYTERHUB_PUBLIC_URL": "https://hub.example/services/kdr/"},
+            "JUPYTERHUB_PUBLIC_URL cannot be used: on a hub with subdomains",
+        ),
+    ],
+)
+def test_what_would_not_be_safe_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(SettingError, match=reason):
+        read(monkeypatch, **changed)
+
+
+def test_the_relay_of_a_users_server_is_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICE.items():
+        monkeypatch.setenv(name, value)
+    assert read_settings({"KDR_BEHIND_RELAY": "1"}).service is None
+    monkeypatch.delenv("JUPYTERHUB_SERVICE_NAME")
+    assert read_settings().service is None
