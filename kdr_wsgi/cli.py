@@ -25,7 +25,7 @@ from hub.keys import check_key
 from hub.registration import VISIBILITIES, Registration, Source
 from hub.registry import Registry
 from hub.servers import announced
-from hub.settings import find_base_url, find_registry_path, find_route
+from hub.settings import find_registry_path
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--registry",
         metavar="PATH",
-        help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory)",
+        help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory); "
+        "publish, list and revoke use a hub's shared relay server instead where KDR_SERVICE_URL names one",
     )
 
     serve = commands.add_parser(
@@ -132,9 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     publish.add_argument(
         "--visibility",
-        choices=VISIBILITIES,
-        default="private",
-        help="who may read: you (private, the default), who is logged in, or all",
+        metavar="V",
+        type=_visibility,
+        action="append",
+        help=f"who may read: {', '.join(VISIBILITIES)} (you alone, the default; who is logged in; all); at a hub's "
+        "shared relay server also user:NAME and group:NAME, several of them if it is repeated",
     )
     publish.add_argument("--ttl", metavar="S", type=float, help="seconds until it ends by itself (default: never)")
     publish.set_defaults(run=_publish)
@@ -243,7 +246,9 @@ def _run_server(
 
 
 def _publish(options: argparse.Namespace) -> int:
-    hub = JupyterRelayHub(key_prefix="", registry=_registry_path(options), base_url=find_base_url())
+    hub = _hub(options)
+    chosen: list[str] = options.visibility or ["private"]
+    visibility = chosen[0] if len(chosen) == 1 and chosen[0] in VISIBILITIES else chosen
     print(
         _register(
             hub,
@@ -252,7 +257,7 @@ def _publish(options: argparse.Namespace) -> int:
             extension=options.extension,
             content=options.content,
             snapshot=options.snapshot,
-            visibility=options.visibility,
+            visibility=visibility,
             ttl=options.ttl,
         )
     )
@@ -263,7 +268,7 @@ def _register(
     hub: JupyterRelayHub,
     path: str,
     *,
-    visibility: str,
+    visibility: str | Sequence[str],
     key: str | None = None,
     extension: str = "",
     content: bool = False,
@@ -278,15 +283,15 @@ def _register(
 
 
 def _list(options: argparse.Namespace) -> int:
-    registrations = _open_registry(options).registrations()
+    registrations = _hub(options).registrar.registrations()
     if options.json:
-        route = find_route(_registry_path(options))
-        print(json.dumps([_to_json(registration, route) for registration in registrations], indent=1))
+        print(json.dumps([_to_json(registration, url) for registration, url in registrations], indent=1))
         return 0
-    for registration in registrations:
+    for registration, _ in registrations:
         ends = _describe_end(registration)
         root = _printable(os.fsdecode(registration.root))
-        who = registration.visibility + (" trusted" if registration.trusted else "")
+        who = ",".join(registration.audience) or registration.visibility
+        who += " trusted" if registration.trusted else ""
         if registration.content:
             who += " snapshot" if registration.is_kept else " content"
         print(f"{_printable(registration.key)}  {registration.kind}  {who}  {ends}  {root}")
@@ -296,7 +301,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _revoke(options: argparse.Namespace) -> int:
-    if not _open_registry(options).revoke(check_key(options.key)):
+    if not _hub(options).registrar.revoke(check_key(options.key)):
         raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
     return 0
 
@@ -405,13 +410,18 @@ def _open_registry(options: argparse.Namespace) -> Registry:
     return Registry(_registry_path(options))
 
 
-def _to_json(registration: Registration, route: str) -> dict[str, object]:
+def _hub(options: argparse.Namespace) -> JupyterRelayHub:
+    """Return what registers in the registry that is named, or else where this environment says."""
+    return JupyterRelayHub(key_prefix="", registry=options.registry)
+
+
+def _to_json(registration: Registration, url: str) -> dict[str, object]:
     return {
         "key": registration.key,
         "kind": registration.kind,
         "path": os.fsdecode(registration.root),
-        "partial_url": f"{find_base_url()}{route}/{registration.target}",
-        "visibility": registration.visibility,
+        "partial_url": url,
+        "visibility": list(registration.audience) or registration.visibility,
         "trusted": registration.trusted,
         "headers": dict(registration.headers),
         "content": registration.content or None,
@@ -432,6 +442,12 @@ def _describe_end(registration: Registration) -> str:
 def _printable(text: str) -> str:
     """Return `text` with what a terminal might act on, or cannot show, as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _visibility(text: str) -> str:
+    if text in VISIBILITIES or text.startswith(("user:", "group:")):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(VISIBILITIES)}, user:NAME and group:NAME")
 
 
 def _positive_int(text: str) -> int:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from hub.content.manifests import ManifestStore
-from hub.errors import ManifestError, RegistryError
+from hub.errors import InvalidOption, ManifestError, RegistryError, ServiceError
 from hub.jupyter_servers import running_servers
 from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
 from hub.servers import find_servers
-from hub.settings import find_route
+from hub.service import ServiceRegistrar
+from hub.settings import find_hub_token, find_route, find_service
 from hub.version import VERSION
 from kdr_wsgi.health import NoHealthError, ask_health
 from kdr_wsgi.predecessor import explain_route
@@ -35,6 +36,7 @@ class Finding:
 def examine(path: Path) -> Iterator[Finding]:
     """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
     yield from _examine_extension(path)
+    yield from _examine_service()
     if is_missing(os.fsencode(path)):
         yield Finding("note", f"registry {path}: not there yet; the first kdr publish or hub.serve_tree makes it")
         yield from _examine_servers(path)
@@ -55,7 +57,19 @@ def examine(path: Path) -> Iterator[Finding]:
     yield from _examine_servers(path)
     has_relay = any(server.program == "jupyter" for server in find_servers(path))
     for registration in registrations:
-        yield _examine_registration(registration, ManifestStore(path), has_relay=has_relay)
+        store = ManifestStore(path, registration.owner)
+        yield _examine_registration(registration, store, has_relay=has_relay)
+
+
+def _examine_service() -> Iterator[Finding]:
+    """Yield what there is to say of the hub's shared relay server, where there is one."""
+    if url := find_service():
+        try:
+            number = len(ServiceRegistrar(url, find_hub_token(), Path()).registrations())
+        except (InvalidOption, ServiceError) as error:
+            yield Finding("bad", f"shared relay server: {error}")
+        else:
+            yield Finding("ok", f"shared relay server {url}: lets you publish; you have {number} there (kdr list)")
 
 
 def _examine_permissions(path: Path) -> Iterator[Finding]:
@@ -169,6 +183,8 @@ def _examine_place(registration: Registration, place: Source, store: ManifestSto
         status = os.stat(place.root, follow_symlinks=False)
     except OSError as error:
         return Finding("bad", f"{what}: {error.strerror}; publish it again, or run: kdr revoke {registration.key!r}")
+    if os.path.realpath(place.root) != place.root:
+        return Finding("bad", f"{what}: a link leads there now, which is not followed; publish it again")
     is_folder = registration.kind == "tree" or place.is_kept
     if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(status.st_mode):
         return Finding("bad", f"{what}: is no {registration.kind} any more; publish it again")

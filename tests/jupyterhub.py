@@ -98,6 +98,13 @@ def processes_of(temporary: Path) -> list[int]:
     return found
 
 
+def end_processes_of(temporary: Path) -> None:
+    """End what is left of a hub that has ended."""
+    for number in processes_of(temporary):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
 #: The configuration that is documented, with what a test must have otherwise.
 CONFIGURATION = """
 load_subconfig({example!r})
@@ -129,6 +136,7 @@ class SharedHub:
     environment: dict[str, str]
     log: Path
     tokens: dict[str, str]
+    host: str
 
     @property
     def origin(self) -> str:
@@ -144,7 +152,7 @@ class SharedHub:
     def fetch(self, url: str, user: str = "", headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """Ask for a URL through the proxy, with the token of a user if one is named."""
         login = {"Authorization": f"token {self.tokens[user]}"} if user else {}
-        told = {"Host": f"127.0.0.1:{self.port}", **login, **(headers or {})}
+        told = {"Host": self.host, **login, **(headers or {})}
         return fetch(("127.0.0.1", self.port), url, told, method)
 
     def ask(self, method: str, path: str, user: str = "", body: object = None, token: str = "") -> tuple[int, Any]:
@@ -210,8 +218,13 @@ def command_of(number: int) -> bytes:
 
 
 @contextmanager
-def shared_hub(folder: Path, *, environment: dict[str, str] | None = None, more: str = "") -> Iterator[SharedHub]:
-    """Run a hub with the configuration of the example; it ends with all that it has started."""
+def shared_hub(
+    folder: Path, *, environment: dict[str, str] | None = None, more: str = "", domain: str = ""
+) -> Iterator[SharedHub]:
+    """Run a hub with the configuration of the example; it ends with all that it has started.
+
+    With a `domain` each user and service has a host of its own below it.
+    """
     proxy = find_proxy()
     need(
         "jupyter",
@@ -224,6 +237,8 @@ def shared_hub(folder: Path, *, environment: dict[str, str] | None = None, more:
     given = {"TMPDIR": str(temporary), "PYTHONWARNINGS": "ignore"}
     tokens = {user: f"the-token-of-{user}" for user in USERS}
     port, service_port = free_port(), free_port()
+    if domain:
+        more += f"c.JupyterHub.subdomain_host = 'http://{domain}:{port}'"
     (folder / "jupyterhub_config.py").write_text(
         CONFIGURATION.format(
             example=str(EXAMPLE),
@@ -245,7 +260,8 @@ def shared_hub(folder: Path, *, environment: dict[str, str] | None = None, more:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterhub"], cwd=folder, env=surroundings, stdout=output, stderr=output
         )
-    hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens)
+    host = f"kdr--service.{domain}:{port}" if domain else f"127.0.0.1:{port}"
+    hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, host)
     try:
         wait_until(lambda: hub.ask("GET", "user", "ada")[0] == 200, f"the hub does not start; see {log}", 60)
         wait_until(lambda: is_there(hub), f"the service does not start; see {log}", 60)
@@ -256,6 +272,4 @@ def shared_hub(folder: Path, *, environment: dict[str, str] | None = None, more:
             process.wait(30)
             wait_until(lambda: not processes_of(temporary), f"what the hub has started goes on; see {log}", 10)
         finally:
-            for number in processes_of(temporary):
-                with suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
+            end_processes_of(temporary)

@@ -25,6 +25,7 @@ def clean_up(registry: Registry, folders: Sequence[SnapshotFolder]) -> Iterator[
     older_than = time.time() - _GRACE_SECONDS
     needed = {registration.content for registration in registry.registrations()}
     with explained(store):
-        yield "manifests", store.clean_up(needed, older_than)
+        removed = [each.clean_up(needed, older_than) for each in store.with_owners()]
+    yield "manifests", (sum(files for files, _ in removed), sum(size_bytes for _, size_bytes in removed))
     for folder in folders:
         yield f"snapshots in {folder.path}", folder.clean_up()

@@ -24,6 +24,7 @@ from binascii import hexlify
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -250,8 +251,18 @@ class ManifestStore:
 
     def __init__(self, registry: Path, owner: str = "") -> None:
         # Whoever reaches a registry through a link finds the same manifests.
-        folder = f"{os.path.realpath(registry)}.manifests"
-        self.folder = Path(folder, "owners", blake3(owner.encode()).hexdigest(16)) if owner else Path(folder)
+        place = os.path.realpath(registry)
+        shared = Path(f"{place}.owners")
+        self.folder = shared / blake3(owner.encode()).hexdigest(16) if owner else Path(f"{place}.manifests")
+        self._shared = shared
+
+    def with_owners(self) -> Iterator[ManifestStore]:
+        """Yield this store, and that of each user who shares the registry."""
+        yield self
+        for folder in sorted(self._shared.glob("*")):
+            store = copy(self)
+            store.folder = folder
+            yield store
 
     def open(self, content: str, root: bytes) -> Tree:
         """Return the tree that hashes to `content`, with its signatures below `root`.

@@ -51,7 +51,7 @@ def verify(registration: Registration, registry: Registry) -> Iterator[Verified]
     ------
     ManifestError, UnhashableEntry, EndlessTree
     """
-    store = ManifestStore(registry.path)
+    store = ManifestStore(registry.path, registration.owner)
     with explained(store), Progress("verifying") as progress:
         if registration.kind == "file":
             digest = bytes.fromhex(registration.content)

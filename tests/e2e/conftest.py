@@ -13,12 +13,16 @@ from tests.conftest import need
 #: Chromium's own calls home fail on a machine without a network, many at a time.
 QUIET = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
 
+#: A domain that the browser looks for on this machine, with all that is below it.
+DOMAIN = "hub.example"
+NAMES = f"--host-resolver-rules=MAP {DOMAIN} 127.0.0.1,MAP *.{DOMAIN} 127.0.0.1"
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     need("chromium", is_there=found is not None, remedy="apt-get install chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *QUIET])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", NAMES, *QUIET])
         yield browser
         browser.close()

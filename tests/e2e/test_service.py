@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from blake3 import blake3
+from playwright.sync_api import Browser as ChromiumBrowser
 
-from tests.jupyter import Kernel
-from tests.jupyterhub import Browser, SharedHub, shared_hub
-from tests.raw_http import fetch
+from hub import JupyterRelayHub, LimitReached, ServiceRefused, ServiceUnreachable
+from tests.conftest import free_port, wait_for_port
+from tests.e2e.conftest import DOMAIN
+from tests.jupyter import Kernel, wait_until
+from tests.jupyterhub import EXAMPLE, Browser, SharedHub, end_processes_of, find_proxy, shared_hub
+from tests.raw_http import Answer, fetch
 
 DATA = bytes(range(256)) * 40
 
@@ -29,10 +43,20 @@ READERS: list[tuple[object, set[str]]] = [
 ]
 
 
+#: Another service of the hub, which may use ours.
+NAMESAKE_TOKEN = "the-token-of-the-namesake"
+NAMESAKE = f"""
+c.JupyterHub.services.append({{"name": "ada", "api_token": {NAMESAKE_TOKEN!r}}})
+c.JupyterHub.load_roles.append(
+    {{"name": "reader", "scopes": ["access:services!service=kdr"], "services": ["ada"]}}
+)
+"""
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedHub]:
     folder = tmp_path_factory.mktemp("shared")
-    with shared_hub(folder, environment={"KDR_LOGIN_SECONDS": str(LOGIN_SECONDS)}) as running:
+    with shared_hub(folder, environment={"KDR_LOGIN_SECONDS": str(LOGIN_SECONDS)}, more=NAMESAKE) as running:
         yield running
 
 
@@ -55,9 +79,8 @@ def make_tiles(folder: Path) -> Path:
     return folder
 
 
-def is_read(answer: object) -> bool:
-    status, body = getattr(answer, "status"), getattr(answer, "body")  # noqa: B009
-    return bool(status == 200 and body == DATA)
+def is_read(answer: Answer) -> bool:
+    return (answer.status, answer.body) == (200, DATA)
 
 
 @pytest.mark.parametrize("user", ["ada", "bob"])
@@ -207,6 +230,18 @@ def test_no_header_makes_anybody_somebody_else(
     assert shared.fetch(address, headers=forged).status == 404
 
 
+def test_a_service_that_is_called_like_a_user_is_not_that_user(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = shared.relay_hub("ada", monkeypatch)
+    addresses = {name: f"{hub.serve_tree(tiles, str(name), visibility=name)}0.png" for name in ("private", "users")}
+    addresses["listed"] = f"{hub.serve_tree(tiles, 'listed', visibility=['user:ada'])}0.png"
+    with_token = {"Authorization": f"token {NAMESAKE_TOKEN}"}
+    found = {name: shared.fetch(address, headers=with_token).status for name, address in addresses.items()}
+    assert found == {"private": 404, "users": 200, "listed": 404}
+    assert shared.ask_service("GET", "registrations", token=NAMESAKE_TOKEN)[0] == 401
+
+
 def test_pages_of_other_sites_read_only_what_is_public(
     shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,8 +287,6 @@ def test_nobody_takes_over_a_key_of_somebody_else(
 def test_what_the_administrator_has_not_allowed_is_not_published(
     shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hub import ServiceRefused
-
     eve = shared.relay_hub("eve", monkeypatch)
     link = shared.home("eve") / f"link-{time.monotonic_ns()}"
     link.symlink_to(tiles)
@@ -307,8 +340,6 @@ def test_a_link_that_is_swapped_in_later_serves_nothing_of_others(
 def test_trust_is_refused_where_all_pages_share_a_host(
     shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hub import ServiceRefused
-
     with pytest.raises(ServiceRefused, match="all users' pages share one host"):
         shared.relay_hub("ada", monkeypatch).serve_tree(tiles, trusted=True)
     assert "'ada' wants trust for" in shared.log.read_text()
@@ -319,3 +350,371 @@ def test_the_services_own_static_files_are_there_for_all(shared: SharedHub, monk
     page = shared.fetch(f"{url}pyramid.html")
     assert page.status == 200
     assert "Content-Security-Policy" not in page
+
+
+# --- content keys ----------------------------------------------------------------------------------------------------
+
+
+def test_content_keys_keep_their_promises_at_the_service_too(
+    shared: SharedHub, kernels: dict[str, Kernel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiles(shared.home("ada") / f"content-{time.monotonic_ns()}")
+    (folder / "large").write_bytes(DATA * 20)
+    tree = kernels["ada"].publish(folder, content=True)
+    file = shared.relay_hub("ada", monkeypatch).serve_file(folder / "large", content=True)
+    hashed = blake3(DATA * 20).hexdigest()
+    assert file == f"/services/kdr/wwtkdr/ada~{hashed}/large"
+    for address, body in ((f"{tree}0.png", DATA), (f"{tree}large", DATA * 20), (file, DATA * 20)):
+        answer = shared.fetch(address, "ada")
+        assert (answer.status, answer.body, answer["ETag"]) == (200, body, f'"{blake3(body).hexdigest()}"')
+        assert answer["Cache-Control"] == "private, max-age=31536000, immutable"
+        assert shared.fetch(address, "ada", {"If-None-Match": answer["ETag"]}).status == 304
+        assert shared.fetch(address, "bob").status == 404
+    listing = shared.fetch(tree, "ada")
+    assert b"large" in listing.body
+    (folder / "0.png").write_bytes(b"changed")
+    (folder / "large").write_bytes(b"changed")
+    assert [shared.fetch(address, "ada").status for address in (f"{tree}0.png", f"{tree}large", file)] == [410] * 3
+    again = kernels["ada"].publish(folder, content=True)
+    assert again != tree
+    assert shared.fetch(f"{again}0.png", "ada").body == b"changed"
+
+
+def test_equal_data_of_two_users_stay_two_registrations(shared: SharedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {user: make_tiles(shared.home(user) / f"equal-{time.monotonic_ns()}") for user in ("ada", "eve")}
+    of_ada = shared.relay_hub("ada", monkeypatch).serve_tree(folders["ada"], content=True)
+    of_eve = shared.relay_hub("eve", monkeypatch).serve_tree(folders["eve"], content=True, visibility="public")
+    assert of_ada.key.partition("~")[2] == of_eve.key.partition("~")[2]
+    assert shared.fetch(f"{of_ada}0.png").status == 404
+    assert is_read(shared.fetch(f"{of_eve}0.png"))
+    of_eve.revoke()
+    assert is_read(shared.fetch(f"{of_ada}0.png", "ada"))
+
+
+def test_a_snapshot_is_served_when_the_original_changes(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = shared.home("ada") / "kept"
+    url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles, content=True, snapshot=kept)
+    (tiles / "0.png").unlink()
+    assert is_read(shared.fetch(f"{url}0.png", "ada"))
+
+
+def test_a_manifest_that_is_none_is_refused(shared: SharedHub, tiles: Path) -> None:
+    root = quote(str(tiles))
+    signature, digest = bytes(32), blake3(DATA).digest()
+    for body in (
+        b"../../eve/secret\0" + signature + digest,
+        b"/etc/passwd\0" + signature + digest,
+        b"b\0" + signature + digest + b"a\0" + signature + digest,
+        b"0.png\0" + signature,
+        b"x" * 10_000,
+        b"0.png\0" + signature + digest,
+    ):
+        request = urllib.request.Request(
+            f"{shared.service_url}wwtkdr/_api/manifests/{'0' * 64}?root={root}",
+            data=body,
+            headers={"Authorization": f"token {shared.tokens['ada']}"},
+            method="PUT",
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        with refused.value as error:
+            assert error.code == 400
+            assert "manifest" in json.loads(error.read())["error"]
+
+
+# --- both at once, and the command -----------------------------------------------------------------------------------
+
+
+def test_a_users_own_relay_lives_beside_the_service(shared: SharedHub, kernels: dict[str, Kernel]) -> None:
+    folder = make_tiles(shared.home("ada") / "own")
+    code = f"import hub; print(hub.JupyterRelayHub(service='').serve_tree({str(folder)!r}))"
+    url = kernels["ada"].run(code).strip()
+    assert url.startswith("/user/ada/wwtkdr/")
+    assert is_read(shared.fetch(f"{url}0.png", "ada"))
+    assert shared.fetch(f"{url}0.png", "bob").status in (302, 403)
+
+
+def test_pywwt_stays_with_the_users_own_relay(shared: SharedHub, kernels: dict[str, Kernel]) -> None:
+    code = (
+        "import hub.pywwt; hub.pywwt.enable(); import pywwt.jupyter_relay as relay; "
+        "print(relay.get_relay_hub().get_static_files_url())"
+    )
+    url = kernels["ada"].run(code).strip()
+    assert url.startswith("/user/ada/wwtkdr/pywwt_static")
+    assert shared.fetch(f"{url}research/index.html", "ada").status == 200
+
+
+def test_the_command_publishes_lists_and_revokes_there(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("KDR_")},
+        "KDR_SERVICE_URL": shared.service_url,
+        "JUPYTERHUB_API_TOKEN": shared.tokens["ada"],
+    }
+
+    def kdr(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kdr_wsgi", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    url = kdr("publish", str(tiles), "--key", "cli", "--visibility", "user:bob", "--visibility", "group:astro").stdout
+    assert url == "/services/kdr/wwtkdr/ada~cli/\n"
+    assert is_read(shared.fetch(f"{url.strip()}0.png", "bob"))
+    listed = json.loads(kdr("list", "--json").stdout)
+    (found,) = (each for each in listed if each["key"] == "ada~cli")
+    assert (found["partial_url"], found["visibility"]) == (url.strip(), ["user:bob", "group:astro"])
+    assert "ada~cli  tree  user:bob,group:astro  for ever" in kdr("list").stdout
+    assert "lets you publish" in kdr("doctor").stdout
+    assert kdr("revoke", "ada~cli").returncode == 0
+    again = kdr("revoke", "ada~cli")
+    assert (again.returncode, again.stderr.count("is not registered")) == (1, 1)
+
+
+def test_a_service_that_is_down_is_told_of_within_five_seconds(
+    tiles: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "a-token")
+    with socket.socket() as silent:
+        # It takes connections, and says nothing.
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for port, reason in ((free_port(), "refused"), (silent.getsockname()[1], "timed out")):
+            hub = JupyterRelayHub(service=f"http://127.0.0.1:{port}/services/kdr/")
+            begun = time.monotonic()
+            with pytest.raises(ServiceUnreachable, match=reason) as told:
+                hub.serve_tree(tiles)
+            assert time.monotonic() - begun < 5
+            assert "publish through your own Jupyter server" in str(told.value)
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+def test_a_browser_that_is_not_logged_in_comes_back_to_the_file(
+    shared: SharedHub, browser: ChromiumBrowser, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiles / "page.html").write_text("<!doctype html><title>hers</title><p id=text>of ada's")
+    url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles, visibility="users")
+    page = browser.new_context().new_page()
+    page.goto(f"{shared.origin}{url}page.html#text")
+    assert "/hub/login" in page.url
+    page.fill("#username_input", "bob")
+    page.fill("#password_input", "anything")
+    page.click("#login_submit")
+    page.wait_for_url(f"**{url}page.html*")
+    assert page.inner_text("#text") == "of ada's"
+    page.context.close()
+
+
+#: What a hostile page tries with the login of whoever looks at it; what it gets is in its title.
+HOSTILE = """<!doctype html><title>waiting</title><script>
+const results = [];
+const attempt = async (name, url, options) => {
+  try {
+    const answer = await fetch(url, {credentials: "include", ...options});
+    results.push(`${name}: ${answer.status} ${(await answer.text()).includes("SECRET")}`);
+  } catch (error) { results.push(`${name}: stopped`); }
+};
+(async () => {
+  await attempt("file", "%(file)s");
+  await attempt("hub", "/hub/api/user");
+  await attempt("api", "/services/kdr/wwtkdr/_api/registrations");
+  try { results.push(`cookie: ${document.cookie}`); } catch (error) { results.push("cookie: stopped"); }
+  try { localStorage.setItem("a", "b"); results.push("storage: open"); }
+  catch (error) { results.push("storage: stopped"); }
+  try { navigator.serviceWorker.register("worker.js").then(() => {}, () => {}); } catch (error) {}
+  results.push(`origin: ${self.origin}`);
+  document.title = results.join("; ");
+})();
+</script>"""
+
+
+def test_a_hostile_page_gets_nothing_with_the_login_of_who_looks_at_it(
+    shared: SharedHub, browser: ChromiumBrowser, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tiles / "secret.txt").write_text("SECRET")
+    secret = f"{shared.relay_hub('ada', monkeypatch).serve_tree(tiles)}secret.txt"
+    hostile = shared.home("eve") / f"pages-{time.monotonic_ns()}"
+    hostile.mkdir()
+    (hostile / "page.html").write_text(HOSTILE % {"file": secret})
+    (hostile / "worker.js").write_text("")
+    url = shared.relay_hub("eve", monkeypatch).serve_tree(hostile, visibility="users")
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{shared.origin}{secret}")
+    page.fill("#username_input", "ada")
+    page.fill("#password_input", "anything")
+    page.click("#login_submit")
+    page.wait_for_url(f"**{secret}")
+    assert page.inner_text("body") == "SECRET"
+    page.goto(f"{shared.origin}{url}page.html")
+    page.wait_for_function("document.title != 'waiting'")
+    told = dict(part.split(": ", 1) for part in page.title().split("; "))
+    assert told["file"] in ("stopped", "404 false")
+    assert told["hub"] in ("stopped", "403 false", "404 false")
+    assert told["api"] in ("stopped", "401 false")
+    assert told["cookie"] == "stopped"
+    assert told["storage"] == "stopped"
+    assert told["origin"] == "null"
+    context.close()
+
+
+# --- what an administrator sees and does -----------------------------------------------------------------------------
+
+
+def test_the_hub_may_be_down_for_as_long_as_a_login_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 4
+    with shared_hub(tmp_path, environment={"KDR_LOGIN_SECONDS": str(seconds)}) as running:
+        folder = make_tiles(running.home("ada") / "tiles")
+        hub = running.relay_hub("ada", monkeypatch)
+        private, public = hub.serve_tree(folder), hub.serve_tree(folder, "open", visibility="public")
+        assert is_read(running.fetch(f"{private}0.png", "ada"))
+        asked = time.monotonic()
+        # It does not answer, as one that is busy or ill.
+        os.kill(running.process.pid, signal.SIGSTOP)
+        try:
+            while time.monotonic() < asked + seconds - 1:
+                assert is_read(running.fetch(f"{private}0.png", "ada"))
+                time.sleep(0.2)
+            time.sleep(2)
+            answer = running.fetch(f"{private}0.png", "ada")
+            assert (answer.status, answer["Retry-After"]) == (503, "5")
+            assert is_read(running.fetch(f"{public}0.png", "ada"))
+            with pytest.raises(ServiceUnreachable):
+                hub.serve_tree(folder)
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+        wait_until(lambda: is_read(running.fetch(f"{private}0.png", "ada")), "it does not recover")
+
+
+LIMITED = {"KDR_USER_REGISTRATIONS": "3", "KDR_USER_MANIFEST_BYTES": "1000"}
+
+
+def test_each_user_has_limits_and_is_told_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with shared_hub(tmp_path, environment=LIMITED) as running:
+        folder = make_tiles(running.home("ada") / "tiles")
+        hub = running.relay_hub("ada", monkeypatch)
+        urls = [hub.serve_tree(folder, f"key{number}") for number in range(3)]
+        with pytest.raises(LimitReached, match="you have 3 registrations, and may have 3"):
+            hub.serve_tree(folder, "key3")
+        hub.serve_tree(folder, "key0")  # The same again is not one more.
+        urls[0].revoke()
+        hub.serve_tree(folder, "key3")
+        # Others are not touched by that.
+        running.relay_hub("bob", monkeypatch).serve_tree(make_tiles(running.home("bob") / "tiles"))
+        for number in range(20):
+            (folder / f"{number}.png").write_bytes(b"%d" % number)
+        with pytest.raises(LimitReached, match="manifests of your content keys"):
+            running.relay_hub("ada", monkeypatch).serve_tree(folder, content=True)
+        (service,) = (running.folder / "kdr-service").glob("*.owners/*")
+        assert not [*service.rglob("*.tmp")]
+
+
+def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
+    proxy = find_proxy()
+    arguments = [
+        f"--JupyterHub.bind_url=http://127.0.0.1:{free_port()}",
+        f"--JupyterHub.hub_port={free_port()}",
+        f"--ConfigurableHTTPProxy.api_url=http://127.0.0.1:{free_port()}",
+        f"--ConfigurableHTTPProxy.command={proxy}",
+    ]
+    port = int(arguments[0].rpartition(":")[2])
+    log = tmp_path / "log"
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterhub", "-f", str(EXAMPLE), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        browser = Browser(f"http://127.0.0.1:{port}")
+
+        def is_there() -> bool:
+            assert process.poll() is None, log.read_text()
+            with suppress(OSError):
+                return b"kdr-wsgi" in browser.open("/services/kdr/wwtkdr/_probe").body
+            return False
+
+        wait_until(is_there, f"it does not start; see {log}", 60)
+        # Its own registrations are asked for with a token alone; a page leads to the login and back.
+        assert browser.log_in("ada", "/services/kdr/wwtkdr/ada~nothing/").status == 404
+        assert (tmp_path / "kdr-service" / "registry.sqlite").exists()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        end_processes_of(temporary)
+
+
+EXTERNAL = """
+service.pop("command")
+service.pop("environment")
+service["api_token"] = "the-token-of-the-service"
+"""
+
+
+def test_a_service_that_somebody_else_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        (tmp_path / "homes" / "ada").mkdir(parents=True)
+        port, hub_port = free_port(), free_port()
+        environment = {
+            **os.environ,
+            "JUPYTERHUB_SERVICE_NAME": "kdr",
+            "JUPYTERHUB_SERVICE_PREFIX": "/services/kdr/",
+            "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{port}",
+            "JUPYTERHUB_API_URL": f"http://127.0.0.1:{hub_port}/hub/api",
+            "JUPYTERHUB_API_TOKEN": "the-token-of-the-service",
+            "KDR_REGISTRY": str(tmp_path / "kdr-service" / "registry.sqlite"),
+            "KDR_ROOTS": f"{tmp_path}/homes/{{username}}",
+        }
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:kdr_wsgi.gunicorn_conf", "kdr_wsgi:create_app()"]
+        process = subprocess.Popen(command, env=environment)
+        stack.callback(process.wait, 30)
+        stack.callback(process.terminate)
+        wait_for_port(port, process)
+        more = f"{EXTERNAL}\nservice['url'] = 'http://127.0.0.1:{port}'\nc.JupyterHub.hub_port = {hub_port}\n"
+        running = stack.enter_context(shared_hub(tmp_path, more=more))
+        running.service_port = port
+        folder = make_tiles(running.home("ada") / "tiles")
+        url = running.relay_hub("ada", monkeypatch).serve_tree(folder)
+        assert is_read(running.fetch(f"{url}0.png", "ada"))
+        assert running.fetch(f"{url}0.png", "bob").status == 404
+        page = Browser(running.origin).log_in("ada", f"{url}0.png")
+        assert page.body == DATA or b"Authorize" in page.body
+
+
+def test_with_a_host_of_its_own_the_owners_pages_are_trusted_and_nobody_elses(
+    tmp_path: Path, browser: ChromiumBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_hub(tmp_path, domain=DOMAIN) as running:
+        secret = make_tiles(running.home("ada") / "tiles")
+        (secret / "secret.txt").write_text("SECRET")
+        (secret / "page.html").write_text(HOSTILE % {"file": "secret.txt"})
+        hub = running.relay_hub("ada", monkeypatch)
+        of_ada = hub.serve_tree(secret, trusted=True)
+        assert of_ada.startswith(f"http://{running.host}/services/kdr/wwtkdr/ada~")
+        hostile = running.home("eve") / "pages"
+        hostile.mkdir()
+        (hostile / "page.html").write_text(HOSTILE % {"file": f"{of_ada}secret.txt"})
+        of_eve = running.relay_hub("eve", monkeypatch).serve_tree(hostile, trusted=True, visibility="public")
+        page = browser.new_page()
+        page.goto(f"{of_ada}page.html")
+        page.fill("#username_input", "ada")
+        page.fill("#password_input", "anything")
+        page.click("#login_submit")
+        page.wait_for_url(f"{of_ada}page.html")
+        page.wait_for_function("document.title != 'waiting'")
+        assert "file: 200 true" in page.title()
+        page.goto(f"{of_eve}page.html")
+        page.wait_for_function("document.title != 'waiting'")
+        told = dict(part.split(": ", 1) for part in page.title().split("; "))
+        assert told["file"] in ("stopped", "404 false")
+        assert (told["cookie"], told["origin"]) == ("stopped", "null")
+        page.close()
