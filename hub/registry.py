@@ -111,7 +111,8 @@ class Registry:
         ----------
         registration : Registration
         limit : int, optional
-            How many registrations its owner may have that have not expired.
+            How many registrations its owner may have, and names and places of content keys; those that have
+            expired are removed first.
 
         Raises
         ------
@@ -136,6 +137,7 @@ class Registry:
         )
         with self._atomic() as connection:
             if limit is not None:
+                _remove_expired(connection, "expires_at <= ? AND owner = ?", (time.time(), registration.owner))
                 _check_limit(connection, registration, limit)
             places = ", ".join("?" * len(values))
             connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
@@ -162,12 +164,7 @@ class Registry:
     def remove_expired(self, now: float) -> list[Registration]:
         """Remove the registrations that ended before `now` (seconds since the epoch) and return them."""
         with self._atomic() as connection:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE expires_at <= ?", (now,)).fetchall()
-            for table in ("name", "source"):
-                connection.execute(
-                    f"DELETE FROM {table} WHERE key IN (SELECT key FROM registration WHERE expires_at <= ?)", (now,)
-                )
-            connection.execute("DELETE FROM registration WHERE expires_at <= ?", (now,))
+            rows = _remove_expired(connection, "expires_at <= ?", (now,))
         return [_from_row(row) for row in rows]
 
     def remember_hash(self, path: bytes, signature: bytes, content: str) -> None:
@@ -478,14 +475,35 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
     return str(value)
 
 
+def _remove_expired(
+    connection: sqlite3.Connection, condition: str, values: tuple[object, ...]
+) -> list[tuple[Any, ...]]:
+    """Remove the registrations that fulfil a condition, and return their rows."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE {condition}", values).fetchall()
+    if rows:
+        for table in ("name", "source", "registration"):
+            connection.executemany(f"DELETE FROM {table} WHERE key = ?", [row[:1] for row in rows])
+    return rows
+
+
 def _check_limit(connection: sqlite3.Connection, registration: Registration, limit: int) -> None:
-    """Raise LimitReached if the owner has as many other registrations as are allowed."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM registration WHERE owner = ? AND key <> ? AND (expires_at IS NULL OR expires_at > ?)",
-        (registration.owner, registration.key, time.time()),
-    ).fetchone()
-    if count >= limit:
-        raise LimitReached(f"you have {count:,} registrations, and may have {limit:,}; revoke what you need no more")
+    """Raise LimitReached if the owner has as many as are allowed besides this one."""
+    key = registration.key
+    others: list[tuple[str, str, str, tuple[object, ...]]] = [("registrations", "registration", "key <> ?", (key,))]
+    if registration.content:
+        # The same content under many names, or at many places, is one registration.
+        others += [
+            ("names of content keys", "name", "(key, name.name) <> (?, ?)", (key, registration.name)),
+            ("places of content keys", "source", "(key, source.root) <> (?, ?)", (key, registration.root)),
+        ]
+    for what, table, condition, values in others:
+        owned = "" if table == "registration" else "JOIN registration USING (key)"
+        (count,) = connection.execute(
+            f"SELECT count(*) FROM {table} {owned} WHERE registration.owner = ? AND {condition}",
+            (registration.owner, *values),
+        ).fetchone()
+        if count >= limit:
+            raise LimitReached(f"you have {count:,} {what}, and may have {limit:,}; revoke what you need no more")
 
 
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:

@@ -91,7 +91,8 @@ class FileRelay:
             _log.error("%s", error)
             answer = answer_error(environ, RegistryUnavailable())
         except Exception:  # noqa: BLE001  # The edge to the client: what nobody foresaw goes to the log, whole.
-            _log.exception("failed on %s", environ.get("RAW_URI", environ["PATH_INFO"]).partition("?")[0])
+            # A query may hold a token.
+            _log.exception("failed on %s", str(environ.get("RAW_URI", environ["PATH_INFO"])).partition("?")[0])
             answer = answer_error(environ, InternalError())
         start_response(answer.status, answer.headers)
         return answer.body

@@ -189,15 +189,18 @@ def _read_service(values: Mapping[str, str], registry: Path, route: str) -> Serv
     name = values["JUPYTERHUB_SERVICE_NAME"]
     hub_host = values.get("JUPYTERHUB_HOST", "")
     public = urlsplit(values.get("JUPYTERHUB_PUBLIC_URL", ""))
-    host = f"{public.scheme}://{public.netloc}" if hub_host and public.netloc else ""
-    if hub_host and host in ("", hub_host):
-        raise SettingError("JUPYTERHUB_PUBLIC_URL", "on a hub with subdomains it is the service's own, host and all")
+    if hub_host and not public.netloc:
+        raise SettingError(
+            "JUPYTERHUB_PUBLIC_URL", "beside JUPYTERHUB_HOST it must tell where browsers see the service"
+        )
+    # A port makes no host: cookies are sent to all of them.
+    is_apart = bool(hub_host) and public.hostname != urlsplit(hub_host).hostname
     return ServiceSettings(
         name=name,
         api_url=values.get("JUPYTERHUB_API_URL") or "http://127.0.0.1:8081/hub/api",
         api_token=values["JUPYTERHUB_API_TOKEN"],
         client_id=values.get("JUPYTERHUB_CLIENT_ID") or f"service-{name}",
-        host=host,
+        host=f"{public.scheme}://{public.netloc}" if is_apart else "",
         hub_host=hub_host,
         roots=roots,
         login_seconds=_parse_number(values, "KDR_LOGIN_SECONDS", 60),

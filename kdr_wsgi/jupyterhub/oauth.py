@@ -95,7 +95,8 @@ class LoginPages:
         if not sent.startswith(self._base_url):
             path = environ["PATH_INFO"].encode("latin-1")
             sent = self._base_url + quote(path, safe=SAFE_IN_PATHS).lstrip("/")
-        return sent if len(sent) <= _ADDRESS_CHARACTERS else self._base_url
+        # Two slashes would lead to another host.
+        return f"/{sent.lstrip('/')}" if len(sent) <= _ADDRESS_CHARACTERS else self._base_url
 
     def _cookie(self, environ: WSGIEnvironment, name: str, value: str, max_age: int | None) -> str:
         proto = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip()

@@ -262,7 +262,7 @@ def _read_claim() -> Claim:
         raise InvalidOption("claim", length, f"its JSON may have {MAX_CLAIM_BYTES:,} bytes")
     try:
         return claim_from_json(_read_json())
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, HubError):
             raise
         raise InvalidOption("claim", None, f"it is no JSON object: {error}") from error

@@ -564,6 +564,41 @@ def test_a_hostile_page_gets_nothing_with_the_login_of_who_looks_at_it(
 # --- what an administrator sees and does -----------------------------------------------------------------------------
 
 
+def test_administrators_see_what_is_going_on_and_others_do_not(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles)
+    assert is_read(shared.fetch(f"{url}0.png", "ada"))
+    status, metrics = "/services/kdr/wwtkdr/_status", "/services/kdr/wwtkdr/_metrics"
+    page = Browser(shared.origin).log_in("root", status)
+    assert (page.status, b'<tr><th scope="row">ada<td>' in page.body) == (200, True)
+    told = json.loads(shared.fetch(f"{status}?format=json", "root").body)
+    counts = {each["user"]: each["count"] for each in told["registrations"]["by_user"]}
+    assert counts["ada"] == len(shared.ask_service("GET", "registrations", "ada")[1]["registrations"])
+    assert told["requests"] > 0
+    assert b'kdr_requests_total{method="GET",status="200"}' in shared.fetch(metrics, "root").body
+    for path in (status, metrics):
+        assert shared.fetch(path, "ada").status == 403
+        assert Browser(shared.origin).log_in("ada", path).status == 404
+        assert shared.fetch(path).status == 404
+
+
+def test_the_access_log_says_who_and_what_and_not_with_which_token(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles)
+    shared.fetch(f"{url}0.png?token={shared.tokens['ada']}", "ada")
+
+    def lines() -> list[dict[str, object]]:
+        return [json.loads(line) for line in shared.log.read_text().splitlines() if line.startswith('{"time"')]
+
+    wait_until(lambda: any(line["path"] == f"{url}0.png" for line in lines()), "nothing is logged")
+    (line,) = (line for line in lines() if line["path"] == f"{url}0.png")
+    assert (line["method"], line["status"], line["bytes"], line["user"]) == ("GET", 200, len(DATA), "ada")
+    of_the_service = [line for line in shared.log.read_text().splitlines() if "ConfigProxy" not in line]
+    assert not any(shared.tokens["ada"] in line for line in of_the_service)
+
+
 def test_the_hub_may_be_down_for_as_long_as_a_login_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hub import registry as registry_module
-from hub.errors import RegistryError, RegistryTooNew
+from hub.errors import LimitReached, RegistryError, RegistryTooNew
 from hub.registration import VISIBILITIES, Registration
 from hub.registry import SCHEMA_VERSION, Registry, RegistryReader
 from tests.forking import start_child
@@ -399,3 +399,31 @@ class RegistryMachine(RuleBasedStateMachine):
 
 RegistryMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestRegistryAgainstADictionary = RegistryMachine.TestCase
+
+
+def test_an_owner_has_a_limit_that_what_has_expired_does_not_use_up(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    for number in range(3):
+        ended = Registration(f"ada~{number}", "tree", b"/a", owner="ada", expires_at=time.time() - 1)
+        registry.claim(ended, limit=2)
+    for number in range(2):
+        registry.claim(Registration(f"ada~new{number}", "tree", b"/a", owner="ada"), limit=2)
+    with pytest.raises(LimitReached, match="you have 2 registrations, and may have 2"):
+        registry.claim(Registration("ada~more", "tree", b"/a", owner="ada"), limit=2)
+    registry.claim(Registration("ada~new0", "tree", b"/b", owner="ada"), limit=2)
+    registry.claim(Registration("bob~new", "tree", b"/a", owner="bob"), limit=2)
+    assert registry.count_by_owner() == {"ada": 2, "bob": 1}
+    assert [found.key for found in registry.registrations_of("ada")] == ["ada~new0", "ada~new1"]
+    registry.close()
+
+
+def test_one_content_under_ever_new_names_reaches_the_limit_too(registry_path: Path) -> None:
+    registry = Registry(registry_path)
+    for number in range(2):
+        registry.claim(Registration("ada~h", "file", b"/a", b"%d" % number, owner="ada", content="h"), limit=2)
+    with pytest.raises(LimitReached, match="you have 2 names of content keys"):
+        registry.claim(Registration("ada~h", "file", b"/a", b"2", owner="ada", content="h"), limit=2)
+    registry.claim(Registration("ada~h", "file", b"/b", b"0", owner="ada", content="h"), limit=2)
+    with pytest.raises(LimitReached, match="you have 2 places of content keys"):
+        registry.claim(Registration("ada~h", "file", b"/c", b"0", owner="ada", content="h"), limit=2)
+    registry.close()

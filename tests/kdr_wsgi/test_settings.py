@@ -37,6 +37,12 @@ def test_with_subdomains_it_has_a_host_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert read(monkeypatch, **SUBDOMAINS).host == "https://kdr--service.hub.example"
 
 
+@pytest.mark.parametrize("host", ["hub.example", "hub.example:8443", "HUB.example"])
+def test_a_host_that_is_the_hubs_is_not_its_own(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    # As the hub tells where c.JupyterHub.public_url is set.
+    assert read(monkeypatch, **{**SUBDOMAINS, "JUPYTERHUB_PUBLIC_URL": f"https://{host}/services/kdr/"}).host == ""
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -49,11 +55,7 @@ def test_with_subdomains_it_has_a_host_of_its_own(monkeypatch: pytest.MonkeyPatc
         ({"KDR_AS_OWNER": "1"}, "KDR_AS_OWNER cannot be used: a service of a JupyterHub serves many owners"),
         ({"KDR_LOGIN_SECONDS": "0"}, "KDR_LOGIN_SECONDS cannot be used: '0' is no whole number"),
         ({"KDR_USER_REGISTRATIONS": "many"}, "KDR_USER_REGISTRATIONS cannot be used: 'many' is no whole number"),
-        ({"JUPYTERHUB_HOST": "https://hub.example"}, "JUPYTERHUB_PUBLIC_URL cannot be used: on a hub with subdomains"),
-        (
-            {**SUBDOMAINS, "JUPYTERHUB_PUBLIC_URL": "https://hub.example/services/kdr/"},
-            "JUPYTERHUB_PUBLIC_URL cannot be used: on a hub with subdomains",
-        ),
+        ({"JUPYTERHUB_HOST": "https://hub.example"}, "JUPYTERHUB_PUBLIC_URL cannot be used: beside JUPYTERHUB_HOST"),
     ],
 )
 def test_what_would_not_be_safe_stops_the_start(
