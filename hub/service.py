@@ -7,10 +7,10 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
@@ -50,9 +50,7 @@ class ServiceRegistrar:
     """
 
     def __init__(self, url: str, token: str, registry: Path) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise InvalidOption("service", url, "write http://HOST:PORT/services/NAME/ (KDR_SERVICE_URL)")
+        parts = _parse(url)
         if not token or not token.isascii() or not token.isprintable():
             raise InvalidOption("service", url, "it asks for the token that a JupyterHub gives in JUPYTERHUB_API_TOKEN")
         self.url = url
@@ -90,8 +88,11 @@ class ServiceRegistrar:
 
     def registrations(self) -> list[tuple[Registration, str]]:
         """Return the user's registrations that the service has, with the URL of each."""
-        listed: list[dict[str, Any]] = self._ask("GET", "registrations")["registrations"]
-        return [(registration_from_json(told), str(told["url"])) for told in listed]
+        answer = self._ask("GET", "registrations")
+        try:
+            return [(registration_from_json(told), str(told["url"])) for told in answer["registrations"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServiceUnreachable(self.url, f"its version does not fit this one: {error!r}") from error
 
     def static_files(self) -> Registered:
         """Return the service's own static files."""
@@ -99,7 +100,7 @@ class ServiceRegistrar:
         return Registered(str(answer["key"]), str(answer["url"]))
 
     def _send_manifest(self, registration: Registration, tree: Tree) -> None:
-        query = urlencode({"root": quote(registration.root), "index": tree.index_checksum.hex()})
+        query = urlencode({"root": quote(registration.root)})
         self._ask("PUT", f"manifests/{registration.content}?{query}", send_tree(tree), MANIFEST_SECONDS)
 
     def _ask(
@@ -116,9 +117,10 @@ class ServiceRegistrar:
             headers["Content-Type"] = "application/json"
         try:
             with closing(self._connect(seconds)) as connection:
-                connection.request(
-                    method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
-                )
+                with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it has read all.
+                    connection.request(
+                        method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
+                    )
                 answer = connection.getresponse()
                 status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -137,6 +139,18 @@ class ServiceRegistrar:
         return connection
 
 
+def _parse(url: str) -> SplitResult:
+    with suppress(ValueError):  # The port, or an address, is none.
+        parts = urlsplit(url)
+        if (
+            parts.scheme in ("http", "https")
+            and parts.hostname
+            and not (parts.query or parts.fragment or parts.port == 0)
+        ):
+            return parts
+    raise InvalidOption("service", url, "write http://HOST:PORT/services/NAME/ (KDR_SERVICE_URL)")
+
+
 def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
     """Return what an answer holds; raise what it tells of."""
     try:
@@ -145,13 +159,17 @@ def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
             raise TypeError
     except (ValueError, TypeError):
         told = None
-    if told is None or (status >= http.client.BAD_REQUEST and "error" not in told):
-        # A proxy answers for what it does not reach.
+    if (
+        told is None
+        or http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST
+        or (status >= http.client.BAD_REQUEST and "error" not in told)
+    ):
+        # A proxy answers for what it does not reach, and a hub leads to its login.
         raise ServiceUnreachable(url, f"what answers there is no relay server (status {status})")
     if status == http.client.SERVICE_UNAVAILABLE:
         raise ServiceUnreachable(url, str(told["error"]))
     if status == http.client.TOO_MANY_REQUESTS:
         raise LimitReached(str(told["error"]))
-    if status >= http.client.MULTIPLE_CHOICES:
-        raise ServiceRefused(status, str(told.get("error", f"the service answers {status}")))
+    if status >= http.client.BAD_REQUEST:
+        raise ServiceRefused(status, str(told["error"]))
     return told
