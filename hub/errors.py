@@ -91,14 +91,14 @@ class ServiceError(HubError):
 
 
 class ServiceUnreachable(ServiceError):
-    """The hub's shared relay server does not answer."""
+    """The hub's shared relay server does not answer, or not as one."""
 
     def __init__(self, url: str, reason: str) -> None:
         self.url = url
         self.reason = reason
         super().__init__(
-            f"the shared relay server at {url} (KDR_SERVICE_URL) does not answer: {reason}; try again later, or "
-            "publish through your own Jupyter server with JupyterRelayHub(service='')"
+            f"the shared relay server at {url} (KDR_SERVICE_URL) cannot be used: {reason}. "
+            "To publish through your own Jupyter server: JupyterRelayHub(service='')"
         )
 
 

@@ -52,7 +52,7 @@ def runtime_directory() -> Path:
 def running_servers() -> Iterator[JupyterServer]:
     """Yield the Jupyter servers of this user that are alive."""
     for pattern in ("jpserver-*.json", "nbserver-*.json"):
-        for path in runtime_directory().glob(pattern):
+        for path in _find_files(pattern):
             try:
                 info = json.loads(path.read_text("utf-8"))
                 server = JupyterServer(
@@ -67,6 +67,13 @@ def running_servers() -> Iterator[JupyterServer]:
                 continue
             if is_alive(server.process):
                 yield server
+
+
+def _find_files(pattern: str) -> list[Path]:
+    try:
+        return list(runtime_directory().glob(pattern))
+    except PermissionError:  # It is another user's.
+        return []
 
 
 def find_own_server() -> JupyterServer | None:

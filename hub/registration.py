@@ -162,6 +162,8 @@ def check_audience(visibility: str | Sequence[str]) -> tuple[Visibility, tuple[s
     InvalidOption
     """
     if isinstance(visibility, str):
+        if visibility.startswith(("user:", "group:")):
+            raise InvalidOption("visibility", visibility, f"write a list: [{visibility!r}]")
         return check_visibility(visibility), ()
     if not isinstance(visibility, Sequence) or not 0 < len(visibility) <= MAX_AUDIENCE:
         raise InvalidOption("visibility", visibility, f"list 1 to {MAX_AUDIENCE} users or groups")

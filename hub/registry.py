@@ -201,12 +201,15 @@ class Registry:
             return [_complete(connection, _from_row(row)) for row in rows]
 
     def registrations_of(self, owner: str) -> list[Registration]:
-        """Return the registrations of one of the users that share a registry, in the order of their keys."""
+        """Return the registrations of one of the users that share a registry, in the order of their keys.
+
+        They are as they were claimed last, without other names and sources.
+        """
         with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM registration WHERE owner = ? ORDER BY key", (owner,)
             ).fetchall()
-            return [_complete(connection, _from_row(row)) for row in rows]
+        return [_from_row(row) for row in rows]
 
     def count_by_owner(self) -> dict[str, int]:
         """Return how many registrations each user has, expired ones too."""

@@ -6,8 +6,9 @@ import http.client
 import json
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
@@ -52,7 +53,11 @@ class ServiceRegistrar:
     def __init__(self, url: str, token: str, registry: Path) -> None:
         parts = _parse(url)
         if not token or not token.isascii() or not token.isprintable():
-            raise InvalidOption("service", url, "it asks for the token that a JupyterHub gives in JUPYTERHUB_API_TOKEN")
+            raise InvalidOption(
+                "service",
+                url,
+                "it takes the token that a JupyterHub gives to what it starts; JUPYTERHUB_API_TOKEN holds none",
+            )
         self.url = url
         self._parts = parts
         self._token = token
@@ -92,7 +97,9 @@ class ServiceRegistrar:
         try:
             return [(registration_from_json(told), str(told["url"])) for told in answer["registrations"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ServiceUnreachable(self.url, f"its version does not fit this one: {error!r}") from error
+            raise ServiceUnreachable(
+                self.url, f"its version does not fit this one ({error!r}); tell the administrator"
+            ) from error
 
     def static_files(self) -> Registered:
         """Return the service's own static files."""
@@ -116,7 +123,7 @@ class ServiceRegistrar:
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
         try:
-            with closing(self._connect(seconds)) as connection:
+            with closing(self._connect(seconds)) as connection, _ended_after(seconds, connection.sock):
                 with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it has read all.
                     connection.request(
                         method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
@@ -124,7 +131,9 @@ class ServiceRegistrar:
                 answer = connection.getresponse()
                 status, text = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise ServiceUnreachable(self.url, str(error) or type(error).__name__) from error
+            raise ServiceUnreachable(
+                self.url, f"it does not answer ({str(error) or type(error).__name__}); try again later"
+            ) from error
         return _understand(self.url, status, text)
 
     def _connect(self, seconds: float) -> http.client.HTTPConnection:
@@ -137,6 +146,34 @@ class ServiceRegistrar:
         assert isinstance(connection.sock, socket.socket)
         connection.sock.settimeout(seconds)
         return connection
+
+
+@contextmanager
+def _ended_after(seconds: float, connection: socket.socket) -> Iterator[None]:
+    """End a connection that has not done after some seconds, however much it goes on sending.
+
+    Raises
+    ------
+    TimeoutError
+    """
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        with suppress(OSError):  # It has ended already.
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        if is_late.is_set():
+            raise TimeoutError("timed out") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _parse(url: str) -> SplitResult:
@@ -165,9 +202,11 @@ def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
         or (status >= http.client.BAD_REQUEST and "error" not in told)
     ):
         # A proxy answers for what it does not reach, and a hub leads to its login.
-        raise ServiceUnreachable(url, f"what answers there is no relay server (status {status})")
+        raise ServiceUnreachable(
+            url, f"something else answers there (status {status}); tell the administrator, or correct the address"
+        )
     if status == http.client.SERVICE_UNAVAILABLE:
-        raise ServiceUnreachable(url, str(told["error"]))
+        raise ServiceUnreachable(url, str(told["error"]).rstrip("."))
     if status == http.client.TOO_MANY_REQUESTS:
         raise LimitReached(str(told["error"]))
     if status >= http.client.BAD_REQUEST:

@@ -21,6 +21,9 @@ from hub.registration import (
 
 _HASH_BYTES = 32
 
+#: A file's name has 255 bytes at the most, and an extension may follow.
+MAX_NAME_BYTES = 512
+
 
 def claim_to_json(claim: Claim) -> dict[str, Any]:
     """Return what `claim_from_json` takes."""
@@ -55,10 +58,7 @@ def claim_from_json(told: Mapping[str, Any]) -> Claim:
         is_kept=_field(told, "is_kept", bool),
         audience=audience,
     )
-    if registration.kind == "file" and (
-        not registration.name or b"/" in registration.name or b"\0" in registration.name
-    ):
-        raise InvalidOption("name", told["name"], "it is no name of a file")
+    _check_name(registration)
     extension = check_extension(unquote_to_bytes(_field(told, "extension", str)).decode("utf-8", "surrogateescape"))
     ttl = check_ttl(told.get("ttl"))
     return Claim(registration, _path(told, "place"), extension, ttl)
@@ -102,6 +102,14 @@ def registration_from_json(told: Mapping[str, Any]) -> Registration:
         owner=str(told["owner"]),
         audience=audience,
     )
+
+
+def _check_name(registration: Registration) -> None:
+    name = registration.name
+    if registration.kind == "tree" and name:
+        raise InvalidOption("name", name, "a tree has none")
+    if registration.kind == "file" and (not 0 < len(name) <= MAX_NAME_BYTES or b"/" in name or b"\0" in name):
+        raise InvalidOption("name", name, "it is no name of a file")
 
 
 def _field(told: Mapping[str, Any], name: str, kind: type | Sequence[type]) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import Union
 
 from kdr_wsgi.files import SmallFile
 
-#: A root, an entry below it, and as what it is exposed.
-CacheKey = tuple[bytes, bytes, bytes]
+#: A root, an entry below it, and as what it is exposed: a name, or with a content key a hash and a media type.
+CacheKey = tuple[bytes, bytes, Union[bytes, tuple[bytes, str]]]
 
 #: After this long a file is read again, whatever its status says: stores through a memory map change no times at
 #: once (mmap(2), msync(2)), and a folder that was moved away may be reached through a link now.

@@ -46,17 +46,21 @@ class Publication:
         chosen = {name.lower() for name, _ in own}
         added: tuple[tuple[str, str], ...] = SAME_ORIGIN if has_login and registration.visibility != "public" else ()
         untrusted = None
+        varying: tuple[tuple[str, str], ...] = ()
         if registration.owner and registration.trusted:
             # One user's page must not run with another's login, nor come from a cache to the next who logs in.
-            added += VARY_BY_LOGIN
+            varying = VARY_BY_LOGIN
             other = cls.prepare(without_trust(registration), has_login=has_login)
             untrusted = replace(
-                other,
-                headers=other.headers + VARY_BY_LOGIN,
-                immutable_headers=other.immutable_headers + VARY_BY_LOGIN,
+                other, headers=other.headers + varying, immutable_headers=other.immutable_headers + varying
             )
         headers, immutable_headers = (
-            (*(pair for pair in always + added if pair[0].lower() not in chosen), *own, ("Accept-Ranges", "bytes"))
+            (
+                *(pair for pair in always + added if pair[0].lower() not in chosen),
+                *own,
+                ("Accept-Ranges", "bytes"),
+                *varying,
+            )
             for always in (ALWAYS, ALWAYS_THE_SAME)
         )
         return cls(registration, headers, immutable_headers, registration.variant, untrusted)

@@ -54,8 +54,13 @@ def examine(path: Path) -> Iterator[Finding]:
     number = f"{len(registrations)} registration{'' if len(registrations) == 1 else 's'}"
     yield Finding("ok", f"registry {path}: sound, schema {SCHEMA_VERSION}, journal {mode}, {number}")
     yield from _examine_permissions(path)
-    yield from _examine_servers(path)
-    has_relay = any(server.program == "jupyter" for server in find_servers(path))
+    if any(registration.owner for registration in registrations):
+        yield Finding("note", "server: this is the registry of a service of a JupyterHub, whose log tells how it is")
+    else:
+        yield from _examine_servers(path)
+    # A service of a hub is not seen here, and serves what is private to its owners.
+    has_owners = any(registration.owner for registration in registrations)
+    has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(path))
     for registration in registrations:
         store = ManifestStore(path, registration.owner)
         yield _examine_registration(registration, store, has_relay=has_relay)

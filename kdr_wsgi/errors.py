@@ -46,14 +46,30 @@ class LoginFailed(RelayError):
     """What comes from the login of the hub belongs to no login that was begun here."""
 
     status = "400 Bad Request"
-    sentence = "This login was not begun in this browser, or has taken too long; open the address of the file again."
+    sentence = (
+        "This login was not begun in this browser, has taken too long, or the browser refuses cookies; "
+        "open the address of the file again."
+    )
+
+
+class LoginRefused(RelayError):
+    """The hub has not given a token for the code of a login; the log says why."""
+
+    status = "502 Bad Gateway"
+    sentence = (
+        "The hub has not completed this login; open the address of the file again, and if that does not help, "
+        "ask the hub's administrator: the log of this service says why."
+    )
 
 
 class TokenRefused(RelayError):
     """The request has a token that the hub does not know (RFC 9110, 15.5.2)."""
 
     status = "401 Unauthorized"
-    sentence = "The hub does not know this token: it has expired, or was revoked."
+    sentence = (
+        "The hub does not know this token: it has expired, or was revoked; restart your server in the hub's control "
+        "panel, or make a new token there."
+    )
     headers = (("WWW-Authenticate", "token"),)
 
 
@@ -75,7 +91,10 @@ class ScopeMissing(RelayError):
         super().__init__(scope)
 
     def __str__(self) -> str:
-        return f"This token lacks the scope {self.scope}, which the hub's administrator gives in jupyterhub_config.py."
+        return (
+            f"This token lacks the scope {self.scope}, which the hub's administrator gives in jupyterhub_config.py; "
+            "servers that run since before that must be restarted."
+        )
 
 
 class NotReadable(RelayError):

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdr_wsgi.access_log import AccessLog
-from kdr_wsgi.serving import THREADS
+from kdr_wsgi.serving import WatchfulWorker
 from kdr_wsgi.sockets import BACKLOG
 
 # Where the hub looks for its service; without one, where no other machine reaches it.
@@ -25,9 +25,11 @@ bind = _service.netloc or "127.0.0.1:8000"
 # As many as the processors at hand: a file that is sent waits for the disk in the kernel, not in Python.
 workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# Threads, since a slow reader, or the hub's answer to a question, must hold up nobody else.
-worker_class = "gthread"
-threads = THREADS
+# Threads, since the hub's answer to a question must hold up nobody else; and many, since a slow reader holds one for as
+# long as it reads. One that takes nothing for 30 s loses its connection. Where the world can reach the service, a proxy
+# that buffers (nginx) belongs in front.
+worker_class = WatchfulWorker
+threads = 64
 
 # What each worker takes at a time. More wait in the backlog, where the system holds them at no cost.
 worker_connections = 1000
@@ -39,7 +41,7 @@ keepalive = 75
 # A path has 4,096 bytes, each of which may need three characters of a URL. 8,190 is the most that gunicorn counts.
 limit_request_line = 8190
 
-# A worker whose threads all hang for so long is replaced.
+# A worker whose main thread hangs for so long is replaced.
 timeout = 60
 
 # So long a worker that is to end sends on what it has begun.

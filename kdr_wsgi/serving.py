@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -15,12 +16,17 @@ from gunicorn.workers.gthread import ThreadWorker
 from kdr_wsgi.app import create_app
 from kdr_wsgi.sockets import BACKLOG
 
+Result = TypeVar("Result")
+
 #: Threads of a worker. With more of them than connections (a browser has six) no request waits for another, which
 #: measured faster than 1, 2, 4 and 8; and a slow reader holds one of many.
 THREADS = 16
 
 #: How long a thread stays with a connection that is quiet.
 LINGER_SECONDS = 0.1
+
+#: How long a client may neither send what it has begun nor take what it is sent.
+STALL_SECONDS = 30.0
 
 
 def run(
@@ -54,6 +60,51 @@ def run(
     # What gunicorn does with a socket that systemd holds: it does not remove its path.
     arbiter.systemd = is_borrowed
     arbiter.run()
+
+
+class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gthread worker that ends the connections of clients that stall; gunicorn's would wait for ever."""
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection."""
+        super().accept(_WatchfulListener(listener))
+
+
+class _WatchfulListener:
+    def __init__(self, listener: Any) -> None:
+        self._listener = listener
+        self.getsockname = listener.getsockname
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        accepted, address = self._listener.accept()
+        return _WatchfulSocket(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
+
+
+class _WatchfulSocket(socket.socket):
+    """A connection that waits no longer than `STALL_SECONDS` where it would wait at all."""
+
+    def setblocking(self, flag: bool, /) -> None:
+        self.settimeout(STALL_SECONDS if flag else 0.0)
+
+    def recv(self, *arguments: Any) -> bytes:
+        return _reset_when_stalled(super().recv, *arguments)
+
+    def recv_into(self, *arguments: Any) -> int:
+        return _reset_when_stalled(super().recv_into, *arguments)
+
+    def sendall(self, *arguments: Any) -> None:
+        _reset_when_stalled(super().sendall, *arguments)
+
+    def sendfile(self, *arguments: Any, **options: Any) -> int:
+        return _reset_when_stalled(super().sendfile, *arguments, **options)
+
+
+def _reset_when_stalled(work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    try:
+        return work(*arguments, **options)
+    except TimeoutError as error:
+        # What gunicorn takes for a client that has gone, and logs no traceback of.
+        raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
 
 
 class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -102,7 +153,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "backlog": BACKLOG,
             "workers": workers,
             # Behind the relay there are mostly as many threads as connections, so that each may keep its own.
-            "worker_class": LingeringWorker if is_borrowed else ThreadWorker,
+            "worker_class": LingeringWorker if is_borrowed else WatchfulWorker,
             "threads": threads,
             "worker_connections": 1000,
             # A path has 4,096 bytes, each of which may need three characters; Jupyter lets no more than 64 KiB through.

@@ -107,6 +107,11 @@ class ServiceSettings:
     max_manifest_bytes: int
     max_hashing_bytes: int
 
+    @property
+    def has_safe_host(self) -> bool:
+        """Whether no other host can set this one's cookies: it has one of its own, with TLS."""
+        return self.host.startswith("https:")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -158,6 +163,11 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
     proxies = UNIX if behind_relay else values.get("KDR_TRUSTED_PROXIES", "")
     # Of what a hub starts, its services alone have a name of a service.
     is_service = bool(values.get("JUPYTERHUB_SERVICE_NAME")) and not behind_relay
+    if values.get("KDR_ROOTS") and not is_service and not behind_relay:
+        raise SettingError(
+            "KDR_ROOTS",
+            "it is for a service of a JupyterHub; set JUPYTERHUB_SERVICE_NAME, and what else docs/jupyterhub.md names",
+        )
     registry = find_registry_path(values.get("KDR_REGISTRY") or None)
     route = _parse_route(values.get("KDR_ROUTE") or DEFAULT_ROUTE)
     return Settings(
@@ -173,6 +183,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
 
 def _read_service(values: Mapping[str, str], registry: Path, route: str) -> ServiceSettings:
     for name, remedy in (
+        ("JUPYTERHUB_SERVICE_PREFIX", "it is where the hub's proxy leads to it, /services/kdr/ say"),
         ("KDR_REGISTRY", "name a file in a folder of the service's own, /var/lib/kdr/registry.sqlite say"),
         ("KDR_ROOTS", "name the folders that users may publish, /home/{username}:/data/shared say"),
         ("JUPYTERHUB_API_TOKEN", "it is the token that the hub's configuration gives to the service"),

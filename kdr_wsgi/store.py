@@ -95,7 +95,7 @@ class FileStore:
 
     def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
-        place = (where.root, where.below or b"", digest + media_type.content_type.encode())
+        place = (where.root, where.below or b"", (digest, media_type.content_type))
         kept = self._find_kept(place, where.below)
         if kept is not None:
             return kept

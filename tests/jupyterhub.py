@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import urllib.error
@@ -25,6 +26,7 @@ import pytest
 from hub import JupyterRelayHub
 from tests.conftest import free_port, need
 from tests.jupyter import ENABLED, JupyterServer, wait_until
+from tests.nginx import make_certificate
 from tests.raw_http import Answer, fetch
 
 #: Those of the example; root is an administrator.
@@ -136,11 +138,12 @@ class SharedHub:
     environment: dict[str, str]
     log: Path
     tokens: dict[str, str]
+    scheme: str
     host: str
 
     @property
     def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def service_url(self) -> str:
@@ -171,7 +174,7 @@ class SharedHub:
         headers = {"Authorization": f"token {token}"} if token else {}
         request = urllib.request.Request(url, data=data, headers=headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=60, context=trusting()) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text else None
         except urllib.error.HTTPError as error:
@@ -204,10 +207,20 @@ class SharedHub:
         return [number for number in processes_of(self.folder / "tmp") if b"gunicorn" in command_of(number)]
 
 
+def trusting() -> ssl.SSLContext:
+    """Return what takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def is_there(hub: SharedHub) -> bool:
     """Whether the service is reached through the proxy."""
     assert hub.process.poll() is None, hub.log.read_text()
-    return b"kdr-wsgi" in hub.fetch("/services/kdr/wwtkdr/_probe").body
+    request = urllib.request.Request(f"{hub.origin}/services/kdr/wwtkdr/_probe", headers={"Host": hub.host})
+    with suppress(OSError), urllib.request.urlopen(request, timeout=30, context=trusting()) as answer:
+        return b"kdr-wsgi" in answer.read()
+    return False
 
 
 def command_of(number: int) -> bytes:
@@ -223,7 +236,7 @@ def shared_hub(
 ) -> Iterator[SharedHub]:
     """Run a hub with the configuration of the example; it ends with all that it has started.
 
-    With a `domain` each user and service has a host of its own below it.
+    With a `domain` each user and service has a host of its own below it, with TLS.
     """
     proxy = find_proxy()
     need(
@@ -237,12 +250,18 @@ def shared_hub(
     given = {"TMPDIR": str(temporary), "PYTHONWARNINGS": "ignore"}
     tokens = {user: f"the-token-of-{user}" for user in USERS}
     port, service_port = free_port(), free_port()
+    scheme = "http"
     if domain:
-        more += f"c.JupyterHub.subdomain_host = 'http://{domain}:{port}'"
+        scheme = "https"
+        make_certificate(folder)
+        more += f"""
+c.JupyterHub.subdomain_host = "https://{domain}:{port}"
+c.JupyterHub.ssl_cert, c.JupyterHub.ssl_key = "{folder}/cert", "{folder}/key"
+"""
     (folder / "jupyterhub_config.py").write_text(
         CONFIGURATION.format(
             example=str(EXAMPLE),
-            public=f"http://127.0.0.1:{port}",
+            public=f"{scheme}://127.0.0.1:{port}",
             hub_port=free_port(),
             proxy=[proxy],
             proxy_api=f"http://127.0.0.1:{free_port()}",
@@ -261,7 +280,7 @@ def shared_hub(
             [sys.executable, "-m", "jupyterhub"], cwd=folder, env=surroundings, stdout=output, stderr=output
         )
     host = f"kdr--service.{domain}:{port}" if domain else f"127.0.0.1:{port}"
-    hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, host)
+    hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, scheme, host)
     try:
         wait_until(lambda: hub.ask("GET", "user", "ada")[0] == 200, f"the hub does not start; see {log}", 60)
         wait_until(lambda: is_there(hub), f"the service does not start; see {log}", 60)

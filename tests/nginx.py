@@ -59,15 +59,20 @@ class Nginx:
             return bytes(answer.read())
 
 
+def make_certificate(folder: Path) -> None:
+    """Make ``cert`` and ``key`` in `folder`, which nobody trusts."""
+    need("openssl", is_there=shutil.which("openssl") is not None, remedy="apt-get install openssl")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+
+
 @contextmanager
 def nginx(folder: Path, upstream: int, prefix: str) -> Iterator[Nginx]:
     """Run nginx, which lets the server on port `upstream` be seen below `prefix`."""
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     need("nginx", is_there=program is not None, remedy="apt-get install nginx-light")
-    need("openssl", is_there=shutil.which("openssl") is not None, remedy="apt-get install openssl")
     assert program is not None
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 1 -subj /CN=localhost"
-    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    make_certificate(folder)
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"

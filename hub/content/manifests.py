@@ -73,6 +73,11 @@ class Columns(NamedTuple):
     sizes: bytes
     hashes: bytes
 
+    @property
+    def stored_bytes(self) -> int:
+        """What manifest and index take for these entries."""
+        return sum(map(len, self)) + len(self.sizes)  # Where each begins is as long as how large it is.
+
     @classmethod
     def of(cls, records: Sequence[Record], hashes: Sequence[bytes]) -> Columns:
         """Return the columns of what was walked and hashed."""
@@ -259,7 +264,7 @@ class ManifestStore:
     def with_owners(self) -> Iterator[ManifestStore]:
         """Yield this store, and that of each user who shares the registry."""
         yield self
-        for folder in sorted(self._shared.glob("*")):
+        for folder in sorted(self._shared.glob("*/")):
             store = copy(self)
             store.folder = folder
             yield store

@@ -46,7 +46,12 @@ async function readDescription(folder) {
 // In WWT's patterns, {1} is the level, {2} the column and {3} the row.
 function tileUrl(folder, pattern, level, x, y) {
   const path = pattern.replaceAll("{1}", level).replaceAll("{2}", x).replaceAll("{3}", y);
-  return new URL(path, folder).href;
+  const url = new URL(path, folder);
+  // Whoever wrote the pyramid must not have this page ask for anything else, with the login of whoever looks at it.
+  if (url.origin !== folder.origin || !url.pathname.startsWith(folder.pathname)) {
+    throw new Error("The pyramid's tiles must lie below its folder.");
+  }
+  return url.href;
 }
 
 // Returns the part of the pyramid that has data, as its topmost tile shows it, in units of the pyramid's side.

@@ -102,7 +102,8 @@ def _serving(folder: Path, registry: Path, bind: str, module: str) -> Iterator[_
         "--LabApp.news_url=None",
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
-    environment = {**os.environ, "KDR_REGISTRY": str(registry), "JUPYTER_RUNTIME_DIR": str(runtime)}
+    own = {"KDR_REGISTRY": str(registry), "KDR_SERVICE_URL": "", "JUPYTER_RUNTIME_DIR": str(runtime)}
+    environment = {**os.environ, **own}
     log = folder / "jupyter.log"
     with (
         open(log, "wb") as output,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from blake3 import blake3
 from cachetools import TTLCache
@@ -33,6 +34,9 @@ CAPACITY = 20_000
 #: What lets an administrator, or a Prometheus server, read the hub's own metrics; and ours.
 METRICS_SCOPE = "read:metrics"
 
+#: What the hub makes, and a header can hold.
+_TOKEN = re.compile(r"[\x21-\x7e]{1,1000}")
+
 _Result = TypeVar("_Result")
 
 
@@ -44,16 +48,30 @@ class Member:
     ----------
     name : str
         A user's name on the hub; of a service empty, since services may be called like users.
+    title : str
+        The name for a log, that of a service too.
     groups : frozenset of str
     may_enter : bool
         Whether the token has the scope that this service asks for.
     may_see_metrics : bool
+    is_browser : bool
+        Whether the hub has given the token to a browser that has logged in.
     """
 
     name: str
+    title: str
     groups: frozenset[str]
     may_enter: bool
     may_see_metrics: bool
+    is_browser: bool
+
+
+class Proof(NamedTuple):
+    """What an OAuth client keeps, and what it tells in advance (RFC 7636, 4)."""
+
+    verifier: str
+    challenge: str
+    method: str
 
 
 class Logins:
@@ -79,6 +97,8 @@ class Logins:
             oauth_redirect_uri=os.environ.get("JUPYTERHUB_OAUTH_CALLBACK_URL")
             or f"{settings.host}{base_url}oauth_callback",
             access_scopes={f"access:services!service={settings.name}"},
+            # With a name that begins so, no other host can set it for this one (RFC 6265bis, 4.1.3.2).
+            cookie_host_prefix_enabled=settings.has_safe_host,
         )
         self._known: TTLCache[bytes, Member | None] = TTLCache(CAPACITY, settings.login_seconds)
         self._asked: dict[bytes, Future[Member | None]] = {}
@@ -96,6 +116,11 @@ class Logins:
     def cookie_name(self) -> str:
         """The name of the cookie that holds a browser's token."""
         return str(self._auth.cookie_name)
+
+    @property
+    def cookie_path(self) -> str:
+        """Below which address browsers send that cookie."""
+        return str(self._auth.cookie_path)
 
     @property
     def state_cookie_name(self) -> str:
@@ -116,6 +141,8 @@ class Logins:
         HubUnavailable
             The hub does not answer, and has not for a while.
         """
+        if not _TOKEN.fullmatch(token):
+            return None
         login = blake3(f"{session}\0{token}".encode("utf-8", "surrogateescape")).digest()
         with self._lock:
             try:
@@ -126,7 +153,7 @@ class Logins:
             is_mine = asked is None
             if asked is None:
                 if time.monotonic() < self._silent_until:
-                    raise HubUnavailable("it did not answer a moment ago")
+                    raise HubUnavailable("the hub did not answer a moment ago")
                 asked = self._asked[login] = self._start(self._identify(token))
         try:
             member = self._wait(asked)
@@ -138,13 +165,18 @@ class Logins:
             self._known[login] = member
         return member
 
-    def authorization_url(self, state: str) -> tuple[str, str]:
-        """Return where a browser logs in, and the secret that `exchange` wants with the code from there."""
-        parameters, verifier = {"state": state}, ""
-        if getattr(self._auth, "pkce_enabled", False):  # Since JupyterHub 6.
-            verifier, challenge, method = self._auth.generate_pkce_code_challenge()
-            parameters |= {"code_challenge": challenge, "code_challenge_method": method}
-        return str(url_concat(self._auth.login_url, parameters)), verifier
+    def make_proof(self) -> Proof:
+        """Return what proves to the hub that who began a login ends it."""
+        if not getattr(self._auth, "pkce_enabled", False):  # It is since JupyterHub 6.
+            return Proof("", "", "")
+        return Proof(*self._auth.generate_pkce_code_challenge())
+
+    def authorization_url(self, state: str, proof: Proof) -> str:
+        """Return where a browser logs in."""
+        parameters = {"state": state}
+        if proof.verifier:
+            parameters |= {"code_challenge": proof.challenge, "code_challenge_method": proof.method}
+        return str(url_concat(self._auth.login_url, parameters))
 
     def exchange(self, code: str, verifier: str) -> str | None:
         """Return the token that the hub gives for the code of a login; None: it knows of no such login.
@@ -160,17 +192,23 @@ class Logins:
         model = await self._auth.user_for_token(token, use_cache=False, sync=False)
         if model is None:
             return None
-        is_user = model.get("kind") == "user"
-        return Member(
-            name=str(model["name"]) if is_user else "",
-            groups=frozenset(model.get("groups", ())) if is_user else frozenset(),
-            may_enter=bool(self._auth.check_scopes(self._auth.access_scopes, model)),
-            may_see_metrics=METRICS_SCOPE in model["scopes"],
-        )
+        try:
+            is_user = model["kind"] == "user"
+            return Member(
+                name="" + model["name"] if is_user else "",
+                title=model["name"] if is_user else f"service {model['name']}",
+                groups=frozenset(map(str, model["groups"])) if is_user else frozenset(),
+                may_enter=bool(self._auth.check_scopes(self._auth.access_scopes, model)),
+                may_see_metrics=METRICS_SCOPE in model["scopes"],
+                is_browser=bool(model.get("session_id")),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"the hub tells nothing of the kind: {error!r}") from error
 
     async def _redeem(self, code: str, secret: dict[str, str]) -> str | None:
         try:
-            return str(await self._auth.token_for_code(code, sync=False, **secret))
+            token = await self._auth.token_for_code(code, sync=False, **secret)
+            return token if isinstance(token, str) and _TOKEN.fullmatch(token) else None
         except HTTPError as error:
             # The library says 500 where the hub has refused the code.
             if error.status_code == 500 and "Failed to check authorization" in str(error.log_message):
@@ -197,4 +235,6 @@ class Logins:
             return asked.result()
         except (HTTPError, asyncio.TimeoutError, TimeoutError, OSError) as error:
             self._silent_until = time.monotonic() + _REST_SECONDS
-            raise HubUnavailable(str(error) or type(error).__name__) from error
+            raise HubUnavailable(f"the hub cannot be asked: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # It answers, and not as a hub does.
+            raise HubUnavailable(f"the hub does not answer as one: {error!r}") from error

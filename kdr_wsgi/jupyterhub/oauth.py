@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlsplit
 
+from blake3 import blake3
 from flask import Flask, Response, redirect, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.http import dump_cookie, parse_cookie
 
 from hub.settings import SAFE_IN_PATHS
-from kdr_wsgi.errors import LoginFailed, LoginNeeded
-from kdr_wsgi.jupyterhub.logins import Logins
+from kdr_wsgi.errors import LoginFailed, LoginNeeded, LoginRefused
+from kdr_wsgi.jupyterhub.logins import Logins, Proof
 from kdr_wsgi.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+_log = logging.getLogger(__name__)
+
 #: How long a login may take.
 LOGIN_SECONDS = 600
 
-#: Logins that a browser may have begun; those of tabs that were closed are dropped.
-_BEGUN = 8
-
-#: Longer addresses make longer cookies than browsers keep; such a one leads to the service's first page.
+#: A longer address leads to the service's first page: proxies take no longer URLs of the hub, of which it is a part.
 _ADDRESS_CHARACTERS = 2000
+
+
+class _Begun(NamedTuple):
+    """What a browser keeps of the logins that it has begun, all of them together."""
+
+    secret: str
+    proof: Proof
 
 
 class LoginPages:
     """Sends browsers to the hub's login, and takes them back.
 
-    Each worker understands what any other has begun, since all that must be
-    remembered is in a signed cookie.
+    Each worker understands what any other has begun: what must be remembered
+    is signed, in a cookie of the browser and in the ``state`` that the hub
+    sends back.
 
     Parameters
     ----------
@@ -45,8 +54,9 @@ class LoginPages:
     def __init__(self, logins: Logins, base_url: str, service: ServiceSettings) -> None:
         self._logins = logins
         self._base_url = base_url
-        self._is_https = service.host.startswith("https:")
-        self._serializer = URLSafeTimedSerializer(service.api_token, salt="kernel data relay login")
+        self._is_https = service.has_safe_host
+        self._cookies = URLSafeTimedSerializer(service.api_token, salt="kernel data relay login")
+        self._states = URLSafeTimedSerializer(service.api_token, salt="kernel data relay state")
 
     def is_navigation(self, environ: WSGIEnvironment) -> bool:
         """Whether a browser shows the answer to its user, as the page of a window."""
@@ -57,15 +67,32 @@ class LoginPages:
             return mode == "navigate" and environ.get("HTTP_SEC_FETCH_DEST") == "document"
         return "text/html" in environ.get("HTTP_ACCEPT", "")
 
+    def may_log_in(self, environ: WSGIEnvironment) -> bool:
+        """Whether the request is one that a login at the hub may answer for.
+
+        A window is; and so is what a page of the hub embeds, a notebook say,
+        whose user is logged in there: the hub sends it back without a word.
+        """
+        if self.is_navigation(environ):
+            return True
+        if environ["REQUEST_METHOD"] != "GET":
+            return False
+        site = environ.get("HTTP_SEC_FETCH_SITE")
+        if site is not None:
+            is_frame = environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+            return site == "same-origin" or (site == "same-site" and is_frame)
+        # Over plain HTTP browsers tell only the page.
+        return urlsplit(environ.get("HTTP_REFERER", "")).netloc == environ.get("HTTP_HOST")
+
     def ask_for_login(self, environ: WSGIEnvironment) -> LoginNeeded:
         """Return the answer that sends a browser to the hub's login."""
-        state = secrets.token_urlsafe(16)
-        url, verifier = self._logins.authorization_url(state)
-        begun = [name for name in parse_cookie(environ) if name.startswith(self._logins.state_cookie_name)]
-        cookies = [self._cookie(environ, name, "", 0) for name in begun[: 1 - _BEGUN]]
-        told = self._serializer.dumps([self._address(environ), verifier])
-        cookies.append(self._cookie(environ, f"{self._logins.state_cookie_name}-{state}", told, LOGIN_SECONDS))
-        return LoginNeeded(url, cookies)
+        return self._ask_for_login(environ, self._address(environ))
+
+    def _ask_for_login(self, environ: WSGIEnvironment, address: str) -> LoginNeeded:
+        begun = self._find_begun(environ) or _Begun(secrets.token_urlsafe(16), self._logins.make_proof())
+        state = self._states.dumps([_digest(begun.secret), address])
+        cookie = self._cookie(environ, self._logins.state_cookie_name, self._cookies.dumps(begun), LOGIN_SECONDS)
+        return LoginNeeded(self._logins.authorization_url(str(state), begun.proof), [cookie])
 
     def install(self, app: Flask) -> None:
         """Let an application take back who comes from the hub's login."""
@@ -73,21 +100,35 @@ class LoginPages:
         @app.get("/oauth_callback")
         def oauth_callback() -> Response:
             """Change the hub's code for a token, and go on to where the browser wanted to be."""
-            state = request.args.get("state", "")
-            name = f"{self._logins.state_cookie_name}-{state}"
+            begun = self._find_begun(request.environ)
             try:
-                # Who has no such cookie has not begun this login, and was led here by somebody else.
-                address, verifier = self._serializer.loads(request.cookies.get(name, ""), max_age=LOGIN_SECONDS)
+                digest, address = self._states.loads(request.args.get("state", ""), max_age=LOGIN_SECONDS)
             except BadSignature:
                 raise LoginFailed from None
-            token = self._logins.exchange(request.args.get("code", ""), verifier)
-            if token is None:
+            if begun is None:
                 raise LoginFailed
+            if digest != _digest(begun.secret):
+                # Of several that were begun at once, each with a cookie, the browser has kept one; or somebody else has
+                # begun this one, and wants another browser to end it. Whoever has the browser logs in.
+                raise self._ask_for_login(request.environ, address)
+            token = self._logins.exchange(request.args.get("code", ""), begun.proof.verifier)
+            if token is None:
+                _log.error("the hub refused the code of a login: is JUPYTERHUB_API_TOKEN the service's?")
+                raise LoginRefused
             response = redirect(address)
-            response.headers.add("Set-Cookie", self._cookie(request.environ, name, "", 0))
             response.headers.add("Set-Cookie", self._cookie(request.environ, self._logins.cookie_name, token, None))
             assert isinstance(response, Response)
             return response
+
+    def _find_begun(self, environ: WSGIEnvironment) -> _Begun | None:
+        try:
+            told = self._cookies.loads(
+                parse_cookie(environ).get(self._logins.state_cookie_name, ""), max_age=LOGIN_SECONDS
+            )
+        except BadSignature:
+            return None
+        secret, proof = told
+        return _Begun(secret, Proof(*proof))
 
     def _address(self, environ: WSGIEnvironment) -> str:
         """Return the path and query of a request, as the browser knows them."""
@@ -98,10 +139,15 @@ class LoginPages:
         # Two slashes would lead to another host.
         return f"/{sent.lstrip('/')}" if len(sent) <= _ADDRESS_CHARACTERS else self._base_url
 
-    def _cookie(self, environ: WSGIEnvironment, name: str, value: str, max_age: int | None) -> str:
+    def _cookie(self, environ: WSGIEnvironment, name: str, value: str | bytes, max_age: int | None) -> str:
         proto = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip()
         # Who forges the header keeps a cookie from himself.
         is_https = self._is_https or proto == "https"
+        text = value if isinstance(value, str) else value.decode()
         return dump_cookie(
-            name, value, max_age, path=self._base_url, secure=is_https, httponly=True, samesite="Lax", max_size=0
+            name, text, max_age, path=self._logins.cookie_path, secure=is_https, httponly=True, samesite="Lax"
         )
+
+
+def _digest(secret: str) -> str:
+    return blake3(secret.encode()).hexdigest(16)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
+from blake3 import blake3
 from flask import Blueprint, Response, jsonify, request
 
 from hub.client import STATIC_DIRECTORY
@@ -19,6 +22,7 @@ from hub.content.signatures import SIGNATURE_BYTES
 from hub.content.transfer import receive_tree
 from hub.content.trees import explained
 from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, RegistryError
+from hub.filesystems import make_private_directories
 from hub.keys import check_chosen_key, check_key, content_key, path_key
 from hub.registrar import Claim
 from hub.registration import Registration
@@ -29,6 +33,7 @@ from hub.version import VERSION
 from hub.wire import claim_from_json, registration_to_json
 from kdr_wsgi import beneath
 from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded
+from kdr_wsgi.jupyterhub.response_headers import check_service_headers
 from kdr_wsgi.jupyterhub.viewers import HubViewers
 from kdr_wsgi.settings import ServiceSettings, Settings
 
@@ -41,6 +46,12 @@ STATIC_KEY = f"pywwt_static{VERSION}"
 MAX_CLAIM_BYTES = 128 * 1024
 
 _CHUNK_BYTES = 1 << 20
+
+#: Of a longer name the hash is taken, since a key must hold a hash besides.
+_OWNER_CHARACTERS = 200
+
+#: Of a path that somebody else writes into the log.
+_LOGGED_BYTES = 500
 
 #: What was sent within this time may be about to be registered.
 _GRACE_SECONDS = 3600.0
@@ -73,6 +84,9 @@ def is_key_of(owner: str, key: str) -> bool:
 def _quoted(owner: str) -> str:
     # Neither may a key begin with "_", which is the server's.
     quoted = quote(owner, safe="").replace("~", "%7E")
+    if len(quoted) > _OWNER_CHARACTERS:
+        # No quoted name has a "!".
+        return f"!{blake3(owner.encode()).hexdigest(16)}"
     return f"%5F{quoted[1:]}" if quoted.startswith("_") else quoted
 
 
@@ -133,10 +147,9 @@ class Registrations:
         """End a registration of the user's."""
         owner = self._identify()
         key = request.args.get("key", "")
-        if not is_key_of(owner, key):
-            _log.warning("refused: %r may not revoke %r", owner, key)
-        elif self._registry.revoke(key):
+        if self._registry.revoke(key if is_key_of(owner, key) else owned_key(owner, key)):
             return jsonify({}), 200
+        _log.warning("refused: %r may not revoke %r", owner, key[:_LOGGED_BYTES])
         return jsonify(error=f"you have no registration with the key {key!r}"), 404
 
     def static(self) -> Response:
@@ -150,13 +163,19 @@ class Registrations:
         told = unquote_to_bytes(request.args.get("root", ""))
         root = self._locate(owner, told)
         store = ManifestStore(self._path, owner)
-        with explained(store):
+        with explained(store), _alone(store):
             needed = {found.content for found in self._registry.registrations_of(owner)}
             store.clean_up(needed, time.time() - _GRACE_SECONDS)
             left = self._service.max_manifest_bytes - store.size_bytes()
             try:
                 with TreeWriter(store, root) as writer:
-                    for columns in receive_tree(_chunks(left)):
+                    for columns in receive_tree(_chunks()):
+                        left -= columns.stored_bytes
+                        if left < 0:
+                            raise LimitReached(
+                                "the manifests of your content keys take as much as you may have; revoke content "
+                                "keys that you need no more, or publish without content=True"
+                            )
                         writer.add(columns)
                     found = writer.finish()
             except ValueError as error:
@@ -173,7 +192,7 @@ class Registrations:
         TokenNeeded, TokenRefused, ScopeMissing, HubUnavailable
         """
         member = self._viewers.identify_by_token(request.environ)
-        if member is None or not member.name:
+        if member is None or not member.name or member.is_browser:
             raise TokenNeeded
         return member.name
 
@@ -185,16 +204,22 @@ class Registrations:
         InvalidOption, InvalidKey, PathRefused, ManifestNeeded
         """
         registration = claim.registration
-        if registration.trusted and not self._service.host:
-            _log.warning("refused: %r wants trust for %r", owner, registration.root)
+        check_service_headers(registration)
+        if registration.trusted and not self._service.has_safe_host:
+            _log.warning("refused: %r wants trust for %r", owner, registration.root[:_LOGGED_BYTES])
             raise InvalidOption(
                 "trusted",
                 True,
                 "all users' pages share one host here; publish through your own Jupyter server with "
-                "JupyterRelayHub(service=''), or ask the administrator for subdomains (JupyterHub.subdomain_host)",
+                "JupyterRelayHub(service=''), or ask the administrator for subdomains with TLS "
+                "(JupyterHub.subdomain_host)",
             )
         root = self._locate(owner, registration.root)
-        _check_openable(root, registration)
+        try:
+            _check_openable(root, registration)
+        except PathRefused as error:
+            _log.warning("refused: %r: %s", owner, str(error)[:_LOGGED_BYTES])
+            raise
         if registration.content:
             key = content_key(registration.content, registration.variant)
             if registration.kind == "tree":
@@ -218,8 +243,9 @@ class Registrations:
     def _locate(self, owner: str, path: bytes) -> bytes:
         root = self._service.roots.locate(owner, path)
         if root is None:
-            _log.warning("refused: %r may not publish %r", owner, path)
-            raise PathRefused(path, "it lies in no folder that the administrator lets you publish (KDR_ROOTS)")
+            _log.warning("refused: %r may not publish %r", owner, path[:_LOGGED_BYTES])
+            folders = ", ".join(map(os.fsdecode, self._service.roots.seen_by(owner))) or "none"
+            raise PathRefused(path, f"what you may publish here lies in these folders: {folders}")
         return root
 
     def _check_manifest(self, owner: str, root: bytes, content: str) -> None:
@@ -232,7 +258,8 @@ class Registrations:
             raise ManifestNeeded("send the manifest again, since files were touched")
 
     def _told(self, registration: Registration) -> dict[str, Any]:
-        return {**registration_to_json(registration), "url": self._prefix + registration.target}
+        seen = replace(registration, root=self._service.roots.as_seen(registration.owner, registration.root))
+        return {**registration_to_json(seen), "url": self._prefix + registration.target}
 
 
 def _check_openable(root: bytes, registration: Registration) -> None:
@@ -241,7 +268,9 @@ def _check_openable(root: bytes, registration: Registration) -> None:
     try:
         os.close(beneath.open_directory(root, []) if is_folder else beneath.open_root_file(root))
     except NotReadable:
-        raise PathRefused(registration.root, "it has no permission to read that") from None
+        raise PathRefused(
+            registration.root, "the user that it runs as has no permission to read that; ask the administrator"
+        ) from None
     except NoSuchEntry:
         raise PathRefused(
             registration.root,
@@ -268,22 +297,29 @@ def _read_claim() -> Claim:
         raise InvalidOption("claim", None, f"it is no JSON object: {error}") from error
 
 
-def _chunks(limit_bytes: int) -> Iterator[bytes]:
-    """Yield the body of the request.
+def _chunks() -> Iterator[bytes]:
+    """Yield the body of the request."""
+    while chunk := request.stream.read(_CHUNK_BYTES):
+        yield chunk
+
+
+@contextmanager
+def _alone(store: ManifestStore) -> Iterator[None]:
+    """Let one request at a time write to a user's folder, so that none passes the limit beside another.
 
     Raises
     ------
     LimitReached
+        Another one is at it.
     """
-    total = 0
-    while chunk := request.stream.read(_CHUNK_BYTES):
-        total += len(chunk)
-        if total > limit_bytes:
-            raise LimitReached(
-                "the manifests of your content keys take as much as you may have; revoke content keys that you need "
-                "no more, or publish without content=True"
-            )
-        yield chunk
+    lock = store.folder.with_name(f"{store.folder.name}.lock")
+    make_private_directories(lock)
+    with open(lock, "wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LimitReached("another manifest of yours is being sent; try again when it is done") from None
+        yield
 
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (

@@ -62,6 +62,17 @@ class AllowedRoots:
                     return os.path.join(folder, path[len(begin) :].strip(b"/")).rstrip(b"/") or b"/"
         return None
 
+    def seen_by(self, owner: str) -> list[bytes]:
+        """Return the folders that a user may publish, as the user's server sees them."""
+        return [seen_as for _, seen_as in self._folders_of(owner)]
+
+    def as_seen(self, owner: str, path: bytes) -> bytes:
+        """Return as what the owner's server sees what the service finds at `path`."""
+        for folder, seen_as in self._folders_of(owner):
+            if _is_below(path, folder):
+                return os.path.join(seen_as, path[len(folder) :].strip(b"/")).rstrip(b"/")
+        return path
+
     def restrict(self, registration: Registration) -> Registration | None:
         """Return a registration with those of its places that its owner may publish; None if there is none."""
         if not registration.owner:  # The service's own.
@@ -104,8 +115,8 @@ def _parse(part: str) -> _Root:
     for path in (seen_as, folder):
         if not path.startswith("/") or "\0" in path or ".." in path.split("/"):
             raise ValueError(f"{part!r} is no absolute path")
-        if any(_USERNAME in name and name != _USERNAME for name in path.split("/")):
-            raise ValueError(f"in {part!r} {_USERNAME} is not the whole name of a folder")
+        if any(("{" in name or "}" in name) and name != _USERNAME for name in path.split("/")):
+            raise ValueError(f"in {part!r} what is in braces is not {_USERNAME}, or not the whole name of a folder")
     if not Path(folder).parts[1:] or folder.strip("/") == _USERNAME:
         raise ValueError(f"{part!r} is the whole machine; name the folders that users may publish")
     return _Root(folder.rstrip("/"), seen_as.rstrip("/"))

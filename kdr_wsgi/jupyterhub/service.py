@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Flask, Response
 
 from hub.registry import Registry
 from kdr_wsgi.jupyterhub.logins import Logins
@@ -12,6 +12,13 @@ from kdr_wsgi.jupyterhub.registrations import Registrations
 from kdr_wsgi.jupyterhub.status import StatusPages
 from kdr_wsgi.jupyterhub.viewers import HubViewers
 from kdr_wsgi.settings import ServiceSettings, Settings
+
+
+def _home() -> Response:
+    """Answer the hub, which asks whether its service has started; and who has no address of a file."""
+    return Response(
+        "The Kernel Data Relay of this hub is here. Its files have addresses of their own.\n", mimetype="text/plain"
+    )
 
 
 def install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[HubViewers, Metrics]:
@@ -25,6 +32,7 @@ def install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[H
     logins = Logins(service, settings.base_url, metrics.count_question)
     pages = LoginPages(logins, settings.base_url, service)
     pages.install(app)
+    app.add_url_rule("/", "home", _home)
     viewers = HubViewers(logins, pages, service)
     registrations = Registrations(settings, service, viewers)
     app.register_blueprint(registrations.blueprint(settings.route))

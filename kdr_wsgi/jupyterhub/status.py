@@ -6,7 +6,7 @@ from flask import Flask, Response, abort, jsonify, render_template, request
 
 from hub.errors import RegistryError
 from hub.version import VERSION
-from kdr_wsgi.errors import RegistryUnavailable, ScopeMissing
+from kdr_wsgi.errors import RegistryUnavailable, ScopeMissing, TokenNeeded
 from kdr_wsgi.headers import SAME_ORIGIN, STYLE_ONLY
 from kdr_wsgi.jupyterhub.logins import METRICS_SCOPE
 from kdr_wsgi.jupyterhub.metrics import CONTENT_TYPE, Metrics
@@ -52,15 +52,17 @@ class StatusPages:
 
         Raises
         ------
-        LoginNeeded, TokenRefused, ScopeMissing, HubUnavailable, NotFound
+        LoginNeeded, TokenNeeded, TokenRefused, ScopeMissing, HubUnavailable, NotFound
         """
         member = self._viewers.identify_by_token(request.environ)
         if member is not None and not member.may_see_metrics:
             raise ScopeMissing(METRICS_SCOPE)
         member = member or self._viewers.identify(request.environ)
-        if member is None and self._pages.is_navigation(request.environ):
+        if member is None and self._pages.may_log_in(request.environ):
             raise self._pages.ask_for_login(request.environ)
-        if member is None or not member.may_see_metrics:
+        if member is None:
+            raise TokenNeeded
+        if not member.may_see_metrics:
             abort(404)
 
     def _answer_status(self) -> Response:

@@ -53,7 +53,7 @@ class HubViewers:
         ------
         UnknownKey
         LoginNeeded
-            A browser shows the answer as a page, and nobody is logged in.
+            Nobody is logged in, and the hub may know who it is.
         TokenRefused, ScopeMissing
             The request has a token that is no good.
         HubUnavailable
@@ -63,12 +63,12 @@ class HubViewers:
         member = self.identify(environ)
         if publication is not None and member is not None and _may_read(member, publication.registration):
             return _form_for(member, publication)
-        if member is None and self._pages.is_navigation(environ):
+        if member is None and self._pages.may_log_in(environ):
             raise self._pages.ask_for_login(environ)
         if publication is not None:
             _log.warning(
                 "refused: %s may not read %r of %r",
-                "nobody" if member is None else repr(member.name),
+                "nobody" if member is None else repr(member.title),
                 publication.registration.key,
                 publication.registration.owner,
             )
@@ -85,7 +85,7 @@ class HubViewers:
         if member is None and not self._is_foreign(environ):
             member = self._identify_by_cookie(environ)
         if member is not None:
-            environ[MEMBER] = member.name
+            environ[MEMBER] = member.title
         return member
 
     def identify_by_token(self, environ: WSGIEnvironment) -> Member | None:
@@ -103,9 +103,9 @@ class HubViewers:
             _log.warning("refused: a token that the hub does not know, from %s", environ.get("REMOTE_ADDR"))
             raise TokenRefused
         if not member.may_enter:
-            _log.warning("refused: a token of %r without the scope %s", member.name, self._logins.scope)
+            _log.warning("refused: a token of %r without the scope %s", member.title, self._logins.scope)
             raise ScopeMissing(self._logins.scope)
-        environ[MEMBER] = member.name
+        environ[MEMBER] = member.title
         return member
 
     def _identify_by_cookie(self, environ: WSGIEnvironment) -> Member | None:

@@ -75,11 +75,11 @@ def test_a_registry_that_is_named_and_an_empty_service_mean_the_users_own(
         (403, b'{"error": "not allowed"}', ServiceRefused, "^not allowed$"),
         (429, b'{"error": "enough"}', LimitReached, "^enough$"),
         (503, b'{"error": "later"}', ServiceUnreachable, "later"),
-        (404, b"<html>", ServiceUnreachable, "is no relay server .status 404."),
-        (404, b"{}", ServiceUnreachable, "is no relay server .status 404."),
-        (302, b"", ServiceUnreachable, "is no relay server .status 302."),
-        (200, b"[]", ServiceUnreachable, "is no relay server .status 200."),
-        (200, b"\xff", ServiceUnreachable, "is no relay server .status 200."),
+        (404, b"<html>", ServiceUnreachable, "something else answers there .status 404.; tell"),
+        (404, b"{}", ServiceUnreachable, "something else answers there .status 404.; tell"),
+        (302, b"", ServiceUnreachable, "something else answers there .status 302."),
+        (200, b"[]", ServiceUnreachable, "something else answers there .status 200."),
+        (200, b"\xff", ServiceUnreachable, "something else answers there .status 200."),
     ],
 )
 def test_what_it_answers_is_told_in_a_sentence(
@@ -115,6 +115,8 @@ def test_without_a_token_nothing_is_sent(monkeypatch: pytest.MonkeyPatch, token:
 def test_a_list_of_users_needs_the_service(hub: JupyterRelayHub, tree: Path) -> None:
     with pytest.raises(InvalidOption, match="users and groups are known to the shared relay server"):
         hub.serve_tree(tree, visibility=["user:bob"])
+    with pytest.raises(InvalidOption, match=r"write a list: \['group:astro'\]"):
+        hub.serve_tree(tree, visibility="group:astro")
     for wrong in ([], ["bob"], ["group:"], "nobody", 3):
         with pytest.raises(InvalidOption, match="visibility"):
             hub.serve_tree(tree, visibility=wrong)  # type: ignore[arg-type]

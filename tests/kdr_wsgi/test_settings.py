@@ -70,4 +70,7 @@ def test_the_relay_of_a_users_server_is_no_service(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, value)
     assert read_settings({"KDR_BEHIND_RELAY": "1"}).service is None
     monkeypatch.delenv("JUPYTERHUB_SERVICE_NAME")
+    with pytest.raises(SettingError, match="KDR_ROOTS cannot be used: it is for a service of a JupyterHub; set"):
+        read_settings()
+    monkeypatch.delenv("KDR_ROOTS")
     assert read_settings().service is None

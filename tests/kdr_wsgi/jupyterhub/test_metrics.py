@@ -81,7 +81,7 @@ def test_only_small_files_are_hits_and_misses(client: FlaskClient, published: Pa
 
 def test_the_hub_is_counted_by_what_it_says(client: FlaskClient) -> None:
     for _ in range(3):
-        client.get("/wwtkdr/nothing/here", headers={"Authorization": "token of nobody"})
+        client.get("/wwtkdr/nothing/here", headers={"Authorization": "token nobody"})
     ask(client)
     assert client.get("/wwtkdr/nothing/here", headers={"Authorization": f"token {UNANSWERED}"}).status_code == 503
     numbers = ask(client)

@@ -40,6 +40,14 @@ def test_what_is_below_an_allowed_folder_is_found_and_nothing_else(path: bytes, 
     assert roots.locate("ada", path) == found
 
 
+def test_a_folder_is_told_as_its_owner_sees_it() -> None:
+    roots = AllowedRoots("/home/jovyan=/srv/homes/{username}:/data/shared")
+    assert roots.seen_by("ada") == [b"/home/jovyan", b"/data/shared"]
+    assert roots.as_seen("ada", b"/srv/homes/ada/x") == b"/home/jovyan/x"
+    assert roots.as_seen("ada", b"/srv/homes/ada") == b"/home/jovyan"
+    assert roots.as_seen("ada", b"/elsewhere") == b"/elsewhere"
+
+
 @pytest.mark.parametrize("owner", ["", ".", "..", "a/b", "../ada", "a\0b"])
 def test_a_name_that_is_none_of_a_folder_has_no_folder(owner: str) -> None:
     roots = AllowedRoots("/home/{username}:/data/shared")
@@ -89,7 +97,8 @@ def test_places_that_are_not_allowed_any_more_are_left_out() -> None:
         (":", "it names no folder"),
         ("home/{username}", "is no absolute path"),
         ("/home/../etc", "is no absolute path"),
-        ("/home/x-{username}", "is not the whole name of a folder"),
+        ("/home/x-{username}", "not the whole name of a folder"),
+        ("/home/{user}", "what is in braces is not {username}"),
         ("/", "is the whole machine"),
         ("/{username}", "is the whole machine"),
         ("/home/jovyan=srv", "is no absolute path"),

@@ -25,12 +25,12 @@ BY_A_PAGE_ELSEWHERE = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "cross-site",
         (AS_ROOT, 200),
         (AS_ROOT_IN_A_BROWSER, 200),
         (AS_ROOT_IN_A_BROWSER | SHOWN_AS_A_PAGE, 200),
-        (AS_ROOT_IN_A_BROWSER | BY_A_PAGE_ELSEWHERE, 404),
+        (AS_ROOT_IN_A_BROWSER | BY_A_PAGE_ELSEWHERE, 401),
         (AS_ADA, 403),
         (AS_ADA_IN_A_BROWSER, 404),
         (AS_ADA_IN_A_BROWSER | SHOWN_AS_A_PAGE, 404),
         ({"Authorization": "token of nobody"}, 401),
-        ({}, 404),
+        ({}, 401),
         (SHOWN_AS_A_PAGE, 302),
     ],
 )
@@ -39,7 +39,7 @@ def test_who_may_know(client: FlaskClient, page: str, headers: dict[str, str], c
 
 
 def test_who_may_not_know_sees_what_is_seen_where_nothing_is(client: FlaskClient) -> None:
-    assert client.get(STATUS).data == client.get("/wwtkdr/_nothing").data
+    assert client.get(STATUS, headers=AS_ADA_IN_A_BROWSER).data == client.get("/wwtkdr/_nothing").data
 
 
 def test_a_token_without_the_scope_is_told_which(client: FlaskClient) -> None:

@@ -1,0 +1,32 @@
+"""Which response headers users of a service may choose, since others than they get them."""
+
+from __future__ import annotations
+
+from hub.errors import InvalidOption
+from hub.registration import Registration
+
+#: What speaks of the file alone. What speaks to proxies (X-Accel-Redirect), to browsers of the whole host (NEL,
+#: Strict-Transport-Security) or to caches (Vary) is the service's, and the administrator's.
+_ALLOWED = frozenset({"cache-control", "content-disposition", "content-encoding", "content-language"})
+
+#: What a page may want that runs with its owner's login.
+_ALLOWED_WITH_TRUST = _ALLOWED | {
+    "content-security-policy",
+    "cross-origin-embedder-policy",
+    "cross-origin-opener-policy",
+}
+
+#: RFC 9111, 5.2.2: what lets caches that users share keep an answer.
+_SHARING = ("public", "s-maxage", "must-revalidate")
+
+
+def check_service_headers(registration: Registration) -> None:
+    """Raise InvalidOption if a registration has a header that a service does not send for its users."""
+    allowed = _ALLOWED_WITH_TRUST if registration.trusted else _ALLOWED
+    for name, value in registration.headers:
+        if name.lower() not in allowed:
+            raise InvalidOption("headers", name, f"here there are {', '.join(sorted(allowed))}")
+        if name.lower() == "cache-control" and any(word in value.lower() for word in _SHARING):
+            raise InvalidOption(
+                "headers", {name: value}, "what users may read differs, so shared caches may keep nothing"
+            )
