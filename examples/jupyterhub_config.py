@@ -1,11 +1,12 @@
 """A JupyterHub whose users share one relay server; to be tried as it stands.
 
-    pip install 'kdr-wsgi[jupyter,jupyterhub]' jupyterlab
+    pip install '.[jupyter,jupyterhub]' jupyterlab
     npm install -g configurable-http-proxy
-    jupyterhub -f jupyterhub_config.py
+    jupyterhub -f examples/jupyterhub_config.py
 
 Then log in at http://127.0.0.1:8000 as ada, and in another browser as bob,
-with any password. docs/jupyterhub.md tells what to change for real users.
+with any password; root is the administrator. docs/jupyterhub.md tells what to
+change for real users.
 """
 
 import os

@@ -208,3 +208,19 @@ def test_the_demo_opens_its_notebook_in_jupyterlab_and_ends_with_a_signal(
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
     assert [*tmp_path.glob("kdr-*")] == []
+
+
+def test_a_pyramid_makes_the_viewer_ask_for_nothing_else(
+    demo_server: LiveServer, browser: Browser, broken: Path
+) -> None:
+    description = broken / "index_rel.wtml"
+    url = re.sub(r'Url="[^"]*"', 'Url="/hub/logout?{1}{2}{3}"', description.read_text())
+    description.write_text(url)
+    asked: list[str] = []
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(page_url(demo_server, broken))
+    page.wait_for_selector("html[data-state=failed]")
+    assert "must lie below its folder" in page.inner_text("#status")
+    assert not any("logout" in url for url in asked)
+    page.close()
