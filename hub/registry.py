@@ -65,6 +65,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
+#: Under how many names a user who shares a registry may publish one content.
+MAX_NAMES = 100
+
 #: In how many places a content key's bytes are looked for, besides the latest.
 MAX_OTHER_SOURCES = 15
 
@@ -499,6 +502,11 @@ def _check_limit(connection: sqlite3.Connection, registration: Registration, lim
             ("names of content keys", "name", "(key, name.name) <> (?, ?)", (key, registration.name)),
             ("places of content keys", "source", "(key, source.root) <> (?, ?)", (key, registration.root)),
         ]
+        (names,) = connection.execute(
+            "SELECT count(*) FROM name WHERE key = ? AND name <> ?", (key, registration.name)
+        ).fetchone()
+        if names >= MAX_NAMES:
+            raise LimitReached(f"one content may have {MAX_NAMES} names; revoke {key!r} first")
     for what, table, condition, values in others:
         owned = "" if table == "registration" else "JOIN registration USING (key)"
         (count,) = connection.execute(

@@ -26,7 +26,7 @@ CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 2.5
 
 #: The service checks a manifest as it comes, about a million files in some seconds, and answers at the end.
-MANIFEST_SECONDS = 120.0
+MANIFEST_SECONDS = 600.0
 
 #: What the service answers whoever claims a tree's content key before it has the manifest.
 NEEDS_MANIFEST = 428
@@ -161,7 +161,8 @@ def _ended_after(seconds: float, connection: socket.socket) -> Iterator[None]:
     def end() -> None:
         is_late.set()
         with suppress(OSError):  # It has ended already.
-            connection.shutdown(socket.SHUT_RDWR)
+            # That of TLS would first forget that it is one.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -19,7 +20,8 @@ from hub.registration import (
     check_ttl,
 )
 
-_HASH_BYTES = 32
+_HASH = re.compile(r"[0-9a-f]{64}")
+_SIGNATURE = re.compile(rf"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 
 #: A file's name has 255 bytes at the most, and an extension may follow.
 MAX_NAME_BYTES = 512
@@ -137,22 +139,13 @@ def _path(told: Mapping[str, Any], name: str) -> bytes:
 
 def _digest(told: Mapping[str, Any], name: str) -> str:
     text: str = _field(told, name, str)
-    try:
-        if text and len(bytes.fromhex(text)) == _HASH_BYTES and text == text.lower():
-            return text
-    except ValueError:
-        pass
-    if text:
+    if text and not _HASH.fullmatch(text):
         raise InvalidOption(name, text, "it is no BLAKE3 hash in hexadecimal")
-    return ""
+    return text
 
 
 def _signature(told: Mapping[str, Any]) -> bytes:
     text = _field(told, "signature", str)
-    try:
-        signature = bytes.fromhex(text)
-    except ValueError:
-        signature = b"?"
-    if len(signature) not in (0, SIGNATURE_BYTES):
+    if text and not _SIGNATURE.fullmatch(text):
         raise InvalidOption("signature", text, "it is none of a file")
-    return signature
+    return bytes.fromhex(text)

@@ -79,7 +79,7 @@ class Contents:
         self._open_tree = open_tree
 
     def find(self, registration: Registration, entry: bytes) -> Promise:
-        """Return what is promised of `entry`.
+        """Return what is promised of `entry`; of a file, whatever the entry.
 
         Raises
         ------
@@ -87,8 +87,6 @@ class Contents:
         ManifestUnavailable
         """
         if registration.kind == "file":
-            if entry != registration.name and entry not in registration.other_names:
-                raise NoSuchEntry
             digest = bytes.fromhex(registration.content)
             find_places = partial(self._places_of_file, registration, digest)
         else:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from kdr_wsgi.app import create_app
@@ -27,6 +28,9 @@ LINGER_SECONDS = 0.1
 
 #: How long a client may neither send what it has begun nor take what it is sent.
 STALL_SECONDS = 30.0
+
+#: How long a thread waits for a client to end its side: an answer could be lost with what was not read (RFC 9112, 9.6).
+CLOSING_SECONDS = 0.5
 
 
 def run(
@@ -63,11 +67,22 @@ def run(
 
 
 class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A gthread worker that ends the connections of clients that stall; gunicorn's would wait for ever."""
+    """A gthread worker that ends the connections of clients that stall; gunicorn's would wait for ever.
+
+    It closes them in the threads that have served them: gunicorn waits for
+    the client's end in the main thread, and meanwhile serves nobody.
+    """
 
     def accept(self, listener: Any) -> None:
         """Accept a connection."""
         super().accept(_WatchfulListener(listener))
+
+    def handle(self, conn: Any) -> Any:
+        """Answer a request of a connection, and close it if it was the last one."""
+        keeps = super().handle(conn)
+        if keeps is False:
+            close_graceful(conn.sock, timeout=CLOSING_SECONDS)
+        return keeps
 
 
 class _WatchfulListener:
@@ -84,7 +99,8 @@ class _WatchfulSocket(socket.socket):
     """A connection that waits no longer than `STALL_SECONDS` where it would wait at all."""
 
     def setblocking(self, flag: bool, /) -> None:
-        self.settimeout(STALL_SECONDS if flag else 0.0)
+        if self.fileno() >= 0:  # It may be closed, which gunicorn does not know.
+            self.settimeout(STALL_SECONDS if flag else 0.0)
 
     def recv(self, *arguments: Any) -> bytes:
         return _reset_when_stalled(super().recv, *arguments)
@@ -92,8 +108,11 @@ class _WatchfulSocket(socket.socket):
     def recv_into(self, *arguments: Any) -> int:
         return _reset_when_stalled(super().recv_into, *arguments)
 
-    def sendall(self, *arguments: Any) -> None:
-        _reset_when_stalled(super().sendall, *arguments)
+    def sendall(self, data: Any, *_: Any) -> None:
+        # Not its own, which wants all of it taken within the time.
+        rest = memoryview(data).cast("B")
+        while rest:
+            rest = rest[_reset_when_stalled(super().send, rest) :]
 
     def sendfile(self, *arguments: Any, **options: Any) -> int:
         return _reset_when_stalled(super().sendfile, *arguments, **options)

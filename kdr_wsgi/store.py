@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain, islice
 
@@ -55,7 +56,9 @@ class FileStore:
         NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged, ManifestUnavailable
         """
         if registration.content:
-            return self._promise(registration, entry)
+            if registration.kind == "file" and entry != registration.name and entry not in registration.other_names:
+                raise NoSuchEntry
+            return self._promise(_bare(registration), entry)
         if registration.kind == "file" and entry != registration.name:
             raise NoSuchEntry
         place = (registration.root, entry, registration.name)
@@ -133,6 +136,21 @@ class FileStore:
         except OSError:
             return None
         return self._cache.find(place, status)
+
+
+@lru_cache(256)
+def _bare(registration: Registration) -> Registration:
+    """Return a registration with what its promises depend on, since thousands of them are kept."""
+    bare = Registration("", registration.kind, registration.root)
+    return replace(
+        bare,
+        owner=registration.owner,
+        content=registration.content,
+        signature=registration.signature,
+        is_kept=registration.is_kept,
+        claimed_at=registration.claimed_at,
+        other_sources=registration.other_sources,
+    )
 
 
 def _media_type(entry: bytes) -> MediaType:

@@ -309,7 +309,8 @@ class ManifestStore:
         total = 0
         for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
             with suppress(FileNotFoundError):
-                total += path.stat().st_size
+                status = path.stat()
+                total += max(status.st_size, status.st_blocks * 512)
         return total
 
     def clean_up(self, needed: Collection[str], older_than: float) -> tuple[int, int]:

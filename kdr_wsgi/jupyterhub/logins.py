@@ -104,6 +104,7 @@ class Logins:
         self._asked: dict[bytes, Future[Member | None]] = {}
         self._lock = threading.Lock()
         self._silent_until = 0.0
+        self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -216,10 +217,11 @@ class Logins:
             raise
 
     def _start(self, question: Coroutine[Any, Any, _Result]) -> Future[_Result]:
-        if self._loop is None:  # Not before the first question, since a fork would leave its thread behind.
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="kdr-hub", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(self._ask(question), self._loop)
+        with self._starting:
+            if self._loop is None:  # Not before the first question, since a fork would leave its thread behind.
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="kdr-hub", daemon=True).start()
+            return asyncio.run_coroutine_threadsafe(self._ask(question), self._loop)
 
     async def _ask(self, question: Coroutine[Any, Any, _Result]) -> _Result:
         outcome: Outcome = "unavailable"

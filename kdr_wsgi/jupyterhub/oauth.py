@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote
 
 from blake3 import blake3
 from flask import Flask, Response, redirect, request
 from itsdangerous import BadSignature, URLSafeTimedSerializer
-from werkzeug.http import dump_cookie, parse_cookie
+from werkzeug.datastructures import MultiDict
+from werkzeug.http import dump_cookie
+from werkzeug.sansio.http import parse_cookie
 
 from hub.settings import SAFE_IN_PATHS
 from kdr_wsgi.errors import LoginFailed, LoginNeeded, LoginRefused
@@ -79,10 +81,10 @@ class LoginPages:
             return False
         site = environ.get("HTTP_SEC_FETCH_SITE")
         if site is not None:
-            is_frame = environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-            return site == "same-origin" or (site == "same-site" and is_frame)
+            return bool(site == "same-origin")
         # Over plain HTTP browsers tell only the page.
-        return urlsplit(environ.get("HTTP_REFERER", "")).netloc == environ.get("HTTP_HOST")
+        page = environ.get("HTTP_REFERER", "").partition("://")[2].partition("/")[0]
+        return bool(page and page == environ.get("HTTP_HOST"))
 
     def ask_for_login(self, environ: WSGIEnvironment) -> LoginNeeded:
         """Return the answer that sends a browser to the hub's login."""
@@ -123,7 +125,7 @@ class LoginPages:
     def _find_begun(self, environ: WSGIEnvironment) -> _Begun | None:
         try:
             told = self._cookies.loads(
-                parse_cookie(environ).get(self._logins.state_cookie_name, ""), max_age=LOGIN_SECONDS
+                cookies_of(environ).get(self._logins.state_cookie_name, ""), max_age=LOGIN_SECONDS
             )
         except BadSignature:
             return None
@@ -136,8 +138,9 @@ class LoginPages:
         if not sent.startswith(self._base_url):
             path = environ["PATH_INFO"].encode("latin-1")
             sent = self._base_url + quote(path, safe=SAFE_IN_PATHS).lstrip("/")
-        # Two slashes would lead to another host.
-        return f"/{sent.lstrip('/')}" if len(sent) <= _ADDRESS_CHARACTERS else self._base_url
+        # Browsers would follow the dots elsewhere, and two slashes to another host.
+        has_dots = not {".", ".."}.isdisjoint(unquote(sent.partition("?")[0]).split("/"))
+        return self._base_url if has_dots or len(sent) > _ADDRESS_CHARACTERS else f"/{sent.lstrip('/')}"
 
     def _cookie(self, environ: WSGIEnvironment, name: str, value: str | bytes, max_age: int | None) -> str:
         proto = environ.get("HTTP_X_FORWARDED_PROTO", "").partition(",")[0].strip()
@@ -147,6 +150,11 @@ class LoginPages:
         return dump_cookie(
             name, text, max_age, path=self._logins.cookie_path, secure=is_https, httponly=True, samesite="Lax"
         )
+
+
+def cookies_of(environ: WSGIEnvironment) -> MultiDict[str, str]:
+    """Return the cookies of a request; any server of the host may have set one with bytes that are no UTF-8."""
+    return parse_cookie(environ.get("HTTP_COOKIE", "").encode("latin-1").decode("utf-8", "replace"))
 
 
 def _digest(secret: str) -> str:

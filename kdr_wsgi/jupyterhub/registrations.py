@@ -53,6 +53,11 @@ _OWNER_CHARACTERS = 200
 #: Of a path that somebody else writes into the log.
 _LOGGED_BYTES = 500
 
+#: How long a manifest waits for others of the same user.
+_PATIENCE_SECONDS = 20.0
+
+_BLOCK_BYTES = 4096
+
 #: What was sent within this time may be about to be registered.
 _GRACE_SECONDS = 3600.0
 
@@ -162,11 +167,13 @@ class Registrations:
         owner = self._identify()
         told = unquote_to_bytes(request.args.get("root", ""))
         root = self._locate(owner, told)
+        _check_openable(root, Registration("", "tree", told))
         store = ManifestStore(self._path, owner)
         with explained(store), _alone(store):
             needed = {found.content for found in self._registry.registrations_of(owner)}
             store.clean_up(needed, time.time() - _GRACE_SECONDS)
-            left = self._service.max_manifest_bytes - store.size_bytes()
+            # Two files, which take a block each at least.
+            left = self._service.max_manifest_bytes - store.size_bytes() - 2 * _BLOCK_BYTES
             try:
                 with TreeWriter(store, root) as writer:
                     for columns in receive_tree(_chunks()):
@@ -299,8 +306,11 @@ def _read_claim() -> Claim:
 
 def _chunks() -> Iterator[bytes]:
     """Yield the body of the request."""
-    while chunk := request.stream.read(_CHUNK_BYTES):
-        yield chunk
+    try:
+        while chunk := request.stream.read(_CHUNK_BYTES):
+            yield chunk
+    except OSError as error:
+        raise InvalidOption("manifest", "", "it has not come to its end") from error
 
 
 @contextmanager
@@ -310,15 +320,22 @@ def _alone(store: ManifestStore) -> Iterator[None]:
     Raises
     ------
     LimitReached
-        Another one is at it.
+        Others are at it for too long.
     """
+    until = time.monotonic() + _PATIENCE_SECONDS
     lock = store.folder.with_name(f"{store.folder.name}.lock")
     make_private_directories(lock)
     with open(lock, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LimitReached("another manifest of yours is being sent; try again when it is done") from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise LimitReached(
+                        "other manifests of yours are being sent; try again when they are done"
+                    ) from None
+                time.sleep(0.02)
         yield
 
 
@@ -337,7 +354,8 @@ def _explain(error: HubError) -> tuple[Response, int]:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status >= 500:
         _log.error("%s", error)
-    sentence = "the service's registry cannot be used" if status == 503 else str(error)
+    # The service's own paths are for its log.
+    sentence = str(error) if status < 500 else "the service cannot store this now; ask the administrator"
     return jsonify(error=sentence), status
 
 

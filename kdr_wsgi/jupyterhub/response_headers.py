@@ -16,8 +16,8 @@ _ALLOWED_WITH_TRUST = _ALLOWED | {
     "cross-origin-opener-policy",
 }
 
-#: RFC 9111, 5.2.2: what lets caches that users share keep an answer.
-_SHARING = ("public", "s-maxage", "must-revalidate")
+#: RFC 9111, 5.2.2: what keeps an answer from the caches that users share; one of them must stand there.
+_UNSHARED = frozenset({"private", "no-store"})
 
 
 def check_service_headers(registration: Registration) -> None:
@@ -26,7 +26,8 @@ def check_service_headers(registration: Registration) -> None:
     for name, value in registration.headers:
         if name.lower() not in allowed:
             raise InvalidOption("headers", name, f"here there are {', '.join(sorted(allowed))}")
-        if name.lower() == "cache-control" and any(word in value.lower() for word in _SHARING):
-            raise InvalidOption(
-                "headers", {name: value}, "what users may read differs, so shared caches may keep nothing"
-            )
+        if name.lower() == "cache-control":
+            words = {word.strip() for word in value.lower().split(",")}
+            if _UNSHARED.isdisjoint(words) or "public" in words or any(word.startswith("s-maxage") for word in words):
+                reason = "who may read differs, so it must say private or no-store, and not public or s-maxage"
+                raise InvalidOption("headers", {name: value}, reason)

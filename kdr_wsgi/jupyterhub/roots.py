@@ -56,11 +56,17 @@ class AllowedRoots:
         """
         if b".." in path.split(b"/"):
             return None
-        for folder, seen_as in self._folders_of(owner):
-            for begin in (seen_as, folder):
-                if _is_below(path, begin):
-                    return os.path.join(folder, path[len(begin) :].strip(b"/")).rstrip(b"/") or b"/"
-        return None
+        found = [
+            (begin, folder)
+            for folder, seen_as in self._folders_of(owner)
+            for begin in (seen_as, folder)
+            if _is_below(path, begin)
+        ]
+        if not found:
+            return None
+        # A folder may be seen inside another one.
+        begin, folder = max(found, key=lambda pair: len(pair[0]))
+        return os.path.join(folder, path[len(begin) :].strip(b"/")).rstrip(b"/")
 
     def seen_by(self, owner: str) -> list[bytes]:
         """Return the folders that a user may publish, as the user's server sees them."""
@@ -117,7 +123,7 @@ def _parse(part: str) -> _Root:
             raise ValueError(f"{part!r} is no absolute path")
         if any(("{" in name or "}" in name) and name != _USERNAME for name in path.split("/")):
             raise ValueError(f"in {part!r} what is in braces is not {_USERNAME}, or not the whole name of a folder")
-    if not Path(folder).parts[1:] or folder.strip("/") == _USERNAME:
+    if any(not path.strip("/") or path.strip("/") == _USERNAME for path in (seen_as, folder)):
         raise ValueError(f"{part!r} is the whole machine; name the folders that users may publish")
     return _Root(folder.rstrip("/"), seen_as.rstrip("/"))
 

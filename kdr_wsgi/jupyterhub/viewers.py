@@ -7,13 +7,11 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from werkzeug.http import parse_cookie
-
 from hub.registration import Registration
 from kdr_wsgi.catalog import Publication
 from kdr_wsgi.errors import HubUnavailable, ScopeMissing, TokenRefused, UnknownKey
 from kdr_wsgi.jupyterhub.logins import Logins, Member
-from kdr_wsgi.jupyterhub.oauth import LoginPages
+from kdr_wsgi.jupyterhub.oauth import LoginPages, cookies_of
 from kdr_wsgi.origins import Origins
 from kdr_wsgi.settings import ServiceSettings
 from kdr_wsgi.viewers import MEMBER
@@ -109,7 +107,7 @@ class HubViewers:
         return member
 
     def _identify_by_cookie(self, environ: WSGIEnvironment) -> Member | None:
-        cookies = parse_cookie(environ)
+        cookies = cookies_of(environ)
         token = cookies.get(self._logins.cookie_name)
         if not token:
             return None
@@ -117,7 +115,10 @@ class HubViewers:
         return member if member is not None and member.may_enter else None
 
     def _is_foreign(self, environ: WSGIEnvironment) -> bool:
-        if self._pages.is_navigation(environ):  # Who follows a link sees the page himself.
+        # A page that asks by itself tells its origin, whatever else it says.
+        if "HTTP_ORIGIN" not in environ and self._pages.is_navigation(
+            environ
+        ):  # Who follows a link sees the page himself.
             return False
         names = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
         variables = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from base64 import b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -397,6 +398,16 @@ def test_equal_data_of_two_users_stay_two_registrations(shared: SharedHub, monke
     assert is_read(shared.fetch(f"{of_ada}0.png", "ada"))
 
 
+def test_a_user_publishes_many_trees_at_once(shared: SharedHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = shared.relay_hub("ada", monkeypatch)
+    folders = [make_tiles(shared.home("ada") / f"parallel-{number}-{time.monotonic_ns()}") for number in range(8)]
+    for number, folder in enumerate(folders):
+        (folder / "number").write_text(str(number))
+    with ThreadPoolExecutor(8) as threads:
+        urls = list(threads.map(lambda folder: hub.serve_tree(folder, content=True), folders))
+    assert [shared.fetch(f"{url}number", "ada").body for url in urls] == [b"%d" % number for number in range(8)]
+
+
 def test_a_snapshot_is_served_when_the_original_changes(
     shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +439,15 @@ def test_a_manifest_that_is_none_is_refused(shared: SharedHub, tiles: Path) -> N
         with refused.value as error:
             assert error.code == 400
             assert "manifest" in json.loads(error.read())["error"]
+    # What is not there takes no place.
+    nowhere = f"{shared.service_url}wwtkdr/_api/manifests/{'0' * 64}?root={quote(str(shared.home('ada') / 'nowhere'))}"
+    request = urllib.request.Request(
+        nowhere, data=b"", headers={"Authorization": f"token {shared.tokens['ada']}"}, method="PUT"
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    with refused.value as error:
+        assert (error.code, "there is no such folder" in error.read().decode()) == (403, True)
 
 
 # --- both at once, and the command -----------------------------------------------------------------------------------
@@ -852,7 +872,8 @@ def test_one_users_word_on_a_shared_folder_changes_nothing_for_another(
         {"X-Accel-Redirect": "/internal"},
         {"NEL": "{}"},
         {"Vary": "X"},
-        {"Cache-Control": "public, max-age=60"},
+        {"Cache-Control": "private, public, max-age=60"},
+        {"Cache-Control": "max-age=60"},
         {"Strict-Transport-Security": "max-age=1"},
         {"Access-Control-Allow-Credentials": "true"},
     ],

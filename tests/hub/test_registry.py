@@ -427,3 +427,13 @@ def test_one_content_under_ever_new_names_reaches_the_limit_too(registry_path: P
     with pytest.raises(LimitReached, match="you have 2 places of content keys"):
         registry.claim(Registration("ada~h", "file", b"/c", b"0", owner="ada", content="h"), limit=2)
     registry.close()
+
+
+def test_one_content_has_so_many_names_and_no_more(registry_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "MAX_NAMES", 2)
+    registry = Registry(registry_path)
+    for name in (b"0", b"1", b"0"):
+        registry.claim(Registration("ada~h", "file", b"/a", name, owner="ada", content="h"), limit=100)
+    with pytest.raises(LimitReached, match="one content may have 2 names; revoke 'ada~h' first"):
+        registry.claim(Registration("ada~h", "file", b"/a", b"2", owner="ada", content="h"), limit=100)
+    registry.close()

@@ -81,6 +81,7 @@ GOOD: dict[str, Any] = claim_to_json(Claim(Registration("", "file", b"/a", b"a")
         ("content", "0F" * 32),
         ("content", "00"),
         ("content", "../.."),
+        ("content", "0f" * 31 + "0\nf"),
         ("ttl", -1),
         ("ttl", "1"),
         ("is_kept", 1),

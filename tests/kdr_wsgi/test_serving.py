@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,8 @@ from hub import JupyterRelayHub
 from kdr_wsgi import serving
 from kdr_wsgi.serving import LingeringWorker
 from tests.raw_http import Connection, fetch
+
+LARGE_BYTES = 64 << 20
 
 
 @pytest.mark.parametrize(("connections", "answered"), [(1, 2), (2, 2), (3, 1)])
@@ -49,6 +53,35 @@ def test_a_quiet_connection_is_given_back(monkeypatch: pytest.MonkeyPatch) -> No
         assert worker.handle(SimpleNamespace(sock=reader)) is True
 
 
+@contextmanager
+def impatient_server(registry: Path, threads: int = 2, stall_seconds: float = 1.0) -> Iterator[tuple[str, int]]:
+    """Run a server that takes a second for a long time; yield its address."""
+    program = (
+        f"import kdr_wsgi.serving as serving; serving.STALL_SECONDS = {stall_seconds}; "
+        "from kdr_wsgi.sockets import listen; listener = listen('127.0.0.1:0'); "
+        "print(listener.getsockname()[1], flush=True); "
+        f"serving.run(listener, {{'KDR_REGISTRY': {str(registry)!r}}}, 1, threads={threads})"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield ("127.0.0.1", int(process.stdout.readline()))
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def url(registry_path: Path, tree: Path) -> str:
+    """The URL of a folder with a large and a small file."""
+    with open(tree / "large", "wb") as file:
+        file.truncate(LARGE_BYTES)
+    (tree / "small").write_bytes(b"small")
+    hub = JupyterRelayHub(registry=registry_path, key_prefix="", base_url="/")
+    published = hub.serve_tree(tree, visibility="public")
+    hub.registry.close()
+    return published
+
+
 def received_bytes(connection: Connection) -> int:
     """Return how much is received until the connection ends."""
     total = 0
@@ -58,34 +91,44 @@ def received_bytes(connection: Connection) -> int:
     return total
 
 
-def test_a_client_that_stalls_loses_its_connection_and_others_do_not_wait_for_it(
-    registry_path: Path, tree: Path
-) -> None:
-    with open(tree / "large", "wb") as file:
-        file.truncate(64 << 20)
-    (tree / "small").write_bytes(b"small")
-    hub = JupyterRelayHub(registry=registry_path, key_prefix="", base_url="/")
-    url = hub.serve_tree(tree, visibility="public")
-    hub.registry.close()
-    program = (
-        "import kdr_wsgi.serving as serving; serving.STALL_SECONDS = 1.0; serving.THREADS = 2; "
-        "from kdr_wsgi.sockets import listen; listener = listen('127.0.0.1:0'); "
-        "print(listener.getsockname()[1], flush=True); "
-        f"serving.run(listener, {{'KDR_REGISTRY': {str(registry_path)!r}}}, 1, threads=2)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            with ExitStack() as stack:
-                stalled = [stack.enter_context(Connection(("127.0.0.1", port))) for _ in range(4)]
-                for connection in stalled[:2]:
-                    # Much more than the system keeps for who does not read.
-                    connection.send("GET", f"{url}large")
-                for connection in stalled[2:]:
-                    connection.socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Begun: ")
-                assert fetch(("127.0.0.1", port), f"{url}small").body == b"small"
-                for connection in stalled:
-                    assert received_bytes(connection) < 64 << 20
-        finally:
-            process.terminate()
+def test_a_client_that_stalls_loses_its_connection(registry_path: Path, url: str) -> None:
+    with impatient_server(registry_path) as address, ExitStack() as stack:
+        stalled = [stack.enter_context(Connection(address)) for _ in range(4)]
+        for connection in stalled[:2]:
+            # Much more than the system keeps for who does not read.
+            connection.send("GET", f"{url}large")
+        for connection in stalled[2:]:
+            connection.socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Begun: ")
+        assert fetch(address, f"{url}small").body == b"small"
+        for connection in stalled:
+            assert received_bytes(connection) < LARGE_BYTES
+
+
+def test_who_leaves_a_connection_open_after_its_end_keeps_nobody_waiting(registry_path: Path, url: str) -> None:
+    # Gunicorn would wait 2 s for each of them, and serve nobody meanwhile: 40 s.
+    with impatient_server(registry_path, threads=4) as address, ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(Connection(address))
+            connection.send("GET", f"{url}small", {"Connection": "close"})
+        assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
+        for _ in range(20):
+            connection = stack.enter_context(Connection(address))
+            connection.socket.sendall(f"GET {url}small HTTP/1.0\r\n\r\n".encode())
+        assert fetch(address, f"{url}small").body == b"small"
+
+
+def test_who_reads_slowly_but_steadily_gets_all(registry_path: Path, tree: Path, url: str) -> None:
+    # A page of some megabytes, more than the system keeps for who does not read.
+    for number in range(10_000):
+        (tree / f"{number:0200}").touch()
+    with impatient_server(registry_path, stall_seconds=0.5) as address, Connection(address) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        begun = time.monotonic()
+        connection.send("GET", url, {"Connection": "close"})
+        received = b""
+        while chunk := connection.socket.recv(65536):
+            received += chunk
+            time.sleep(0.02)
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert time.monotonic() - begun > 0.5

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64decode
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -35,7 +36,10 @@ def test_a_browser_is_sent_to_the_login_with_a_secret_of_its_own(client: FlaskCl
         {**PAGE, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image", "Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-site"},
+        {**PAGE, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "same-site"},
         {"Referer": "http://elsewhere.example/page"},
+        {"Referer": "http://["},
+        {"Referer": "x"},
         {**PAGE, **AS_ADA_IN_A_BROWSER},
         {**PAGE, **AS_ROOT},
     ],
@@ -61,7 +65,7 @@ def test_behind_tls_the_cookies_are_for_tls_alone(client: FlaskClient) -> None:
     [
         {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image", "Sec-Fetch-Site": "same-origin"},
         {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty", "Sec-Fetch-Site": "same-origin"},
-        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe", "Sec-Fetch-Site": "same-origin"},
         {"Referer": "http://localhost/user/ada/lab"},
     ],
 )
@@ -99,3 +103,25 @@ def test_a_cookie_of_somebody_elses_making_is_no_login(client: FlaskClient) -> N
     answer = client.get("/services/kdr/oauth_callback?state=abc&code=x", headers=headers)
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (400, False)
     assert "was not begun in this browser" in answer.text
+
+
+@pytest.mark.parametrize("name", ["service-kdr", "service-kdr-oauth-state", "jupyterhub-session-id", "other"])
+def test_cookies_in_odd_bytes_are_none(client: FlaskClient, name: str) -> None:
+    odd = "\xff\xfe".encode("latin-1").decode("latin-1")
+    for cookie in (f"{name}={odd}", f"{name}={odd}; service-kdr=token-of-ada"):
+        assert client.get(FILE, headers={"Cookie": cookie}).status_code == 404
+        assert client.get("/services/kdr/oauth_callback?state=x", headers={"Cookie": cookie}).status_code == 400
+
+
+def test_an_address_with_dots_leads_nowhere_else(client: FlaskClient) -> None:
+    for path in ("/services/kdr/wwtkdr/x/../../../../hub/logout", "/services/kdr/wwtkdr/x/%2e%2e/%2E%2e/hub"):
+        answer = client.get("/wwtkdr/x/y", headers=PAGE, environ_overrides={"RAW_URI": path})
+        if answer.status_code == 302:
+            (state,) = parse_qs(urlsplit(answer.headers["Location"]).query)["state"]
+            payload = state.partition(".")[0]
+            assert "hub" not in b64decode(payload + "=" * (-len(payload) % 4), "-_").decode()
+
+
+def test_a_page_that_tells_its_origin_is_believed_before_what_it_accepts(client: FlaskClient) -> None:
+    headers = {**PAGE, **AS_ADA_IN_A_BROWSER, "Origin": "https://elsewhere.example"}
+    assert client.get("/services/kdr/wwtkdr/_status", headers=headers).status_code in (302, 401)

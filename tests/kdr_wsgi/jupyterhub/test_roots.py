@@ -48,6 +48,12 @@ def test_a_folder_is_told_as_its_owner_sees_it() -> None:
     assert roots.as_seen("ada", b"/elsewhere") == b"/elsewhere"
 
 
+def test_a_folder_that_is_seen_inside_another_one_is_that(tmp_path: Path) -> None:
+    roots = AllowedRoots("/home/jovyan=/srv/homes/{username}:/home/jovyan/shared=/srv/shared")
+    assert roots.locate("ada", b"/home/jovyan/shared/x") == b"/srv/shared/x"
+    assert roots.locate("ada", b"/home/jovyan/x") == b"/srv/homes/ada/x"
+
+
 @pytest.mark.parametrize("owner", ["", ".", "..", "a/b", "../ada", "a\0b"])
 def test_a_name_that_is_none_of_a_folder_has_no_folder(owner: str) -> None:
     roots = AllowedRoots("/home/{username}:/data/shared")
@@ -102,6 +108,7 @@ def test_places_that_are_not_allowed_any_more_are_left_out() -> None:
         ("/", "is the whole machine"),
         ("/{username}", "is the whole machine"),
         ("/home/jovyan=srv", "is no absolute path"),
+        ("/=/srv/homes/{username}", "is the whole machine"),
     ],
 )
 def test_what_cannot_be_used_says_why(text: str, reason: str) -> None:
