@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from blake3 import blake3
 from flask import Blueprint, Response, jsonify, request
 
 from hub.client import STATIC_DIRECTORY
-from hub.content.manifests import ManifestStore, TreeWriter
 from hub.content.signatures import SIGNATURE_BYTES
-from hub.content.transfer import receive_tree
-from hub.content.trees import explained
 from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, RegistryError
-from hub.filesystems import make_private_directories
-from hub.keys import check_chosen_key, check_key, content_key, path_key
+from hub.keys import check_chosen_key, content_key, path_key
 from hub.registrar import Claim
 from hub.registration import Registration
 from hub.registry import Registry
@@ -33,6 +26,8 @@ from hub.version import VERSION
 from hub.wire import claim_from_json, registration_to_json
 from kdr_wsgi import beneath
 from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded
+from kdr_wsgi.jupyterhub.manifests import ManifestNeeded, ReceivedManifests
+from kdr_wsgi.jupyterhub.owned_keys import is_key_of, owned_key
 from kdr_wsgi.jupyterhub.response_headers import check_service_headers
 from kdr_wsgi.jupyterhub.viewers import HubViewers
 from kdr_wsgi.settings import ServiceSettings, Settings
@@ -47,19 +42,8 @@ MAX_CLAIM_BYTES = 128 * 1024
 
 _CHUNK_BYTES = 1 << 20
 
-#: Of a longer name the hash is taken, since a key must hold a hash besides.
-_OWNER_CHARACTERS = 200
-
 #: Of a path that somebody else writes into the log.
 _LOGGED_BYTES = 500
-
-#: How long a manifest waits for others of the same user.
-_PATIENCE_SECONDS = 20.0
-
-_BLOCK_BYTES = 4096
-
-#: What was sent within this time may be about to be registered.
-_GRACE_SECONDS = 3600.0
 
 
 class PathRefused(HubError):
@@ -67,32 +51,6 @@ class PathRefused(HubError):
 
     def __init__(self, path: bytes, reason: str) -> None:
         super().__init__(f"the shared relay server cannot serve {path.decode('utf-8', 'backslashreplace')!r}: {reason}")
-
-
-class ManifestNeeded(HubError):
-    """A tree's content key is claimed of which the service has no manifest."""
-
-
-def owned_key(owner: str, key: str) -> str:
-    """Return the key that `key` of one user is among all users' keys.
-
-    A tilde is no part of a quoted name, so that no two users have a key in common.
-    """
-    return check_key(f"{_quoted(owner)}~{key}")
-
-
-def is_key_of(owner: str, key: str) -> bool:
-    """Whether a key is one of this user's."""
-    return key.partition("~")[0] == _quoted(owner) and "~" in key
-
-
-def _quoted(owner: str) -> str:
-    # Neither may a key begin with "_", which is the server's.
-    quoted = quote(owner, safe="").replace("~", "%7E")
-    if len(quoted) > _OWNER_CHARACTERS:
-        # No quoted name has a "!".
-        return f"!{blake3(owner.encode()).hexdigest(16)}"
-    return f"%5F{quoted[1:]}" if quoted.startswith("_") else quoted
 
 
 class Registrations:
@@ -112,8 +70,8 @@ class Registrations:
     def __init__(self, settings: Settings, service: ServiceSettings, viewers: HubViewers) -> None:
         self._service = service
         self._viewers = viewers
-        self._path = settings.registry
         self._registry = Registry(settings.registry)
+        self._manifests = ReceivedManifests(self._registry, service.max_manifest_bytes)
         self._prefix = f"{service.host}{settings.base_url}{settings.route}/"
         self._registry.claim(
             Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve()), visibility="public", trusted=True)
@@ -168,27 +126,7 @@ class Registrations:
         told = unquote_to_bytes(request.args.get("root", ""))
         root = self._locate(owner, told)
         _check_openable(root, Registration("", "tree", told))
-        store = ManifestStore(self._path, owner)
-        with explained(store), _alone(store):
-            needed = {found.content for found in self._registry.registrations_of(owner)}
-            store.clean_up(needed, time.time() - _GRACE_SECONDS)
-            # Two files, which take a block each at least.
-            left = self._service.max_manifest_bytes - store.size_bytes() - 2 * _BLOCK_BYTES
-            try:
-                with TreeWriter(store, root) as writer:
-                    for columns in receive_tree(_chunks()):
-                        left -= columns.stored_bytes
-                        if left < 0:
-                            raise LimitReached(
-                                "the manifests of your content keys take as much as you may have; revoke content "
-                                "keys that you need no more, or publish without content=True"
-                            )
-                        writer.add(columns)
-                    found = writer.finish()
-            except ValueError as error:
-                raise InvalidOption("manifest", content, str(error)) from error
-        if found != content:
-            raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
+        self._manifests.receive(owner, root, content, _body())
         return jsonify({}), 200
 
     def _identify(self) -> str:
@@ -230,7 +168,7 @@ class Registrations:
         if registration.content:
             key = content_key(registration.content, registration.variant)
             if registration.kind == "tree":
-                self._check_manifest(owner, root, registration.content)
+                self._manifests.check(owner, root, registration.content, _read_json().get("index"))
             elif len(registration.signature) != SIGNATURE_BYTES:
                 raise InvalidOption("signature", registration.signature, "a file's content key takes one")
         elif registration.key:
@@ -254,15 +192,6 @@ class Registrations:
             folders = ", ".join(map(os.fsdecode, self._service.roots.seen_by(owner))) or "none"
             raise PathRefused(path, f"what you may publish here lies in these folders: {folders}")
         return root
-
-    def _check_manifest(self, owner: str, root: bytes, content: str) -> None:
-        index = _read_json().get("index")
-        try:
-            known = ManifestStore(self._path, owner).open(content, root)
-        except ManifestError:
-            raise ManifestNeeded("send the manifest first") from None
-        if known.index_checksum.hex() != index:
-            raise ManifestNeeded("send the manifest again, since files were touched")
 
     def _told(self, registration: Registration) -> dict[str, Any]:
         seen = replace(registration, root=self._service.roots.as_seen(registration.owner, registration.root))
@@ -304,39 +233,12 @@ def _read_claim() -> Claim:
         raise InvalidOption("claim", None, f"it is no JSON object: {error}") from error
 
 
-def _chunks() -> Iterator[bytes]:
-    """Yield the body of the request."""
+def _body() -> Iterator[bytes]:
     try:
         while chunk := request.stream.read(_CHUNK_BYTES):
             yield chunk
     except OSError as error:
         raise InvalidOption("manifest", "", "it has not come to its end") from error
-
-
-@contextmanager
-def _alone(store: ManifestStore) -> Iterator[None]:
-    """Let one request at a time write to a user's folder, so that none passes the limit beside another.
-
-    Raises
-    ------
-    LimitReached
-        Others are at it for too long.
-    """
-    until = time.monotonic() + _PATIENCE_SECONDS
-    lock = store.folder.with_name(f"{store.folder.name}.lock")
-    make_private_directories(lock)
-    with open(lock, "wb") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise LimitReached(
-                        "other manifests of yours are being sent; try again when they are done"
-                    ) from None
-                time.sleep(0.02)
-        yield
 
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (

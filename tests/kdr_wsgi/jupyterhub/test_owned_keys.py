@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdr_wsgi.jupyterhub.registrations import STATIC_KEY, is_key_of, owned_key
+from kdr_wsgi.jupyterhub.owned_keys import is_key_of, owned_key
+from kdr_wsgi.jupyterhub.registrations import STATIC_KEY
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
 
@@ -21,3 +22,10 @@ def test_no_two_users_have_a_key_in_common(owner: str, key: str, other: str, oth
 def test_a_name_that_begins_with_an_underscore_takes_no_key_of_the_server() -> None:
     assert owned_key("_api", "x") == "%5Fapi~x"
     assert owned_key("a~b", "c") == "a%7Eb~c"
+
+
+def test_a_long_name_leaves_room_for_a_hash() -> None:
+    made = owned_key("é" * 255, "0" * 64 + "-" + "0" * 16)
+    assert made.startswith("!")
+    assert is_key_of("é" * 255, made)
+    assert not is_key_of("é" * 254, made)
