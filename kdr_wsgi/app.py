@@ -94,7 +94,9 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     @app.after_request
     def finish(response: Response) -> Response:
         """Add what every answer carries."""
-        response.headers.extend(ALWAYS)
+        for name, value in ALWAYS:
+            # Twice, they would mean nothing to a browser; a refusal has them already.
+            response.headers.setdefault(name, value)
         return response
 
     viewers: Viewers = LocalViewers(settings)

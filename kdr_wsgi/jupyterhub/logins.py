@@ -125,7 +125,7 @@ class Logins:
 
     @property
     def state_cookie_name(self) -> str:
-        """What the names of the cookies begin with that logins take while they go on."""
+        """The name of the cookie that a browser has while its logins go on."""
         return str(self._auth.state_cookie_name)
 
     def find(self, token: str, session: str = "") -> Member | None:
@@ -158,13 +158,14 @@ class Logins:
                 asked = self._asked[login] = self._start(self._identify(token))
         try:
             member = self._wait(asked)
+            with self._lock:
+                # Before it is asked no more, so that nobody asks again in between.
+                self._known[login] = member
+            return member
         finally:
             if is_mine:
                 with self._lock:
                     del self._asked[login]
-        with self._lock:
-            self._known[login] = member
-        return member
 
     def make_proof(self) -> Proof:
         """Return what proves to the hub that who began a login ends it."""

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -95,16 +95,17 @@ class Registrations:
     def register(self) -> tuple[Response, int]:
         """Store what a user claims, under a key of that user's."""
         owner = self._identify()
-        claim = _read_claim()
-        registration = self._check(owner, claim)
+        claim, index = _read_claim()
+        registration = self._check(owner, claim, index)
         self._registry.claim(registration, self._service.max_registrations)
         _log.info("%r registered %r: %r", owner, registration.key, registration.root)
-        return jsonify(self._told(registration)), 201
+        (told,) = self._tell(owner, [registration])
+        return jsonify(told), 201
 
     def list(self) -> Response:
         """Tell a user what is registered."""
         owner = self._identify()
-        return jsonify(registrations=[self._told(found) for found in self._registry.registrations_of(owner)])
+        return jsonify(registrations=self._tell(owner, self._registry.registrations_of(owner)))
 
     def revoke(self) -> tuple[Response, int]:
         """End a registration of the user's."""
@@ -141,8 +142,8 @@ class Registrations:
             raise TokenNeeded
         return member.name
 
-    def _check(self, owner: str, claim: Claim) -> Registration:
-        """Return what is to be stored of a claim.
+    def _check(self, owner: str, claim: Claim, index: object) -> Registration:
+        """Return what is to be stored of a claim; `index` tells which manifest a tree's content key means.
 
         Raises
         ------
@@ -168,7 +169,7 @@ class Registrations:
         if registration.content:
             key = content_key(registration.content, registration.variant)
             if registration.kind == "tree":
-                self._manifests.check(owner, root, registration.content, _read_json().get("index"))
+                self._manifests.check(owner, root, registration.content, index)
             elif len(registration.signature) != SIGNATURE_BYTES:
                 raise InvalidOption("signature", registration.signature, "a file's content key takes one")
         elif registration.key:
@@ -193,9 +194,12 @@ class Registrations:
             raise PathRefused(path, f"what you may publish here lies in these folders: {folders}")
         return root
 
-    def _told(self, registration: Registration) -> dict[str, Any]:
-        seen = replace(registration, root=self._service.roots.as_seen(registration.owner, registration.root))
-        return {**registration_to_json(seen), "url": self._prefix + registration.target}
+    def _tell(self, owner: str, registrations: Sequence[Registration]) -> Sequence[dict[str, Any]]:
+        roots = self._service.roots.as_seen(owner, [registration.root for registration in registrations])
+        return [
+            {**registration_to_json(replace(registration, root=root)), "url": self._prefix + registration.target}
+            for registration, root in zip(registrations, roots, strict=True)
+        ]
 
 
 def _check_openable(root: bytes, registration: Registration) -> None:
@@ -214,23 +218,23 @@ def _check_openable(root: bytes, registration: Registration) -> None:
         ) from None
 
 
-def _read_json() -> dict[str, Any]:
-    told = json.loads(request.get_data(cache=True))
-    if not isinstance(told, dict):
-        raise TypeError
-    return told
+def _read_claim() -> tuple[Claim, object]:
+    """Return what the request claims, and the checksum of the index that it speaks of.
 
-
-def _read_claim() -> Claim:
+    Raises
+    ------
+    InvalidOption
+    """
     length = request.content_length
     if length is None or length > MAX_CLAIM_BYTES:
         raise InvalidOption("claim", length, f"its JSON may have {MAX_CLAIM_BYTES:,} bytes")
     try:
-        return claim_from_json(_read_json())
-    except (ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, HubError):
-            raise
-        raise InvalidOption("claim", None, f"it is no JSON object: {error}") from error
+        told = json.loads(request.get_data())
+    except (ValueError, RecursionError) as error:
+        raise InvalidOption("claim", None, f"it is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise InvalidOption("claim", None, "it is no JSON object")
+    return claim_from_json(told), told.get("index")
 
 
 def _body() -> Iterator[bytes]:

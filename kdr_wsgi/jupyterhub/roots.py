@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -72,12 +72,10 @@ class AllowedRoots:
         """Return the folders that a user may publish, as the user's server sees them."""
         return [seen_as for _, seen_as in self._folders_of(owner)]
 
-    def as_seen(self, owner: str, path: bytes) -> bytes:
-        """Return as what the owner's server sees what the service finds at `path`."""
-        for folder, seen_as in self._folders_of(owner):
-            if _is_below(path, folder):
-                return os.path.join(seen_as, path[len(folder) :].strip(b"/")).rstrip(b"/")
-        return path
+    def as_seen(self, owner: str, paths: Iterable[bytes]) -> list[bytes]:
+        """Return as what the owner's server sees what the service finds at each of `paths`."""
+        folders = list(self._folders_of(owner))
+        return [_translate(path, folders) for path in paths]
 
     def restrict(self, registration: Registration) -> Registration | None:
         """Return a registration with those of its places that its owner may publish; None if there is none."""
@@ -126,6 +124,13 @@ def _parse(part: str) -> _Root:
     if any(not path.strip("/") or path.strip("/") == _USERNAME for path in (seen_as, folder)):
         raise ValueError(f"{part!r} is the whole machine; name the folders that users may publish")
     return _Root(folder.rstrip("/"), seen_as.rstrip("/"))
+
+
+def _translate(path: bytes, folders: Sequence[tuple[bytes, bytes]]) -> bytes:
+    for folder, seen_as in folders:
+        if _is_below(path, folder):
+            return os.path.join(seen_as, path[len(folder) :].strip(b"/")).rstrip(b"/")
+    return path
 
 
 def _is_name(owner: str) -> bool:

@@ -115,10 +115,8 @@ class HubViewers:
         return member if member is not None and member.may_enter else None
 
     def _is_foreign(self, environ: WSGIEnvironment) -> bool:
-        # A page that asks by itself tells its origin, whatever else it says.
-        if "HTTP_ORIGIN" not in environ and self._pages.is_navigation(
-            environ
-        ):  # Who follows a link sees the page himself.
+        # Who follows a link sees the page himself. A page that asks by itself tells its origin, whatever else it says.
+        if self._pages.is_navigation(environ) and "HTTP_ORIGIN" not in environ:
             return False
         names = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
         variables = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}
@@ -135,7 +133,7 @@ class HubViewers:
 
 
 def _may_read(member: Member, registration: Registration) -> bool:
-    if registration.visibility in ("users", "public") or (member.name and member.name == registration.owner):
+    if registration.visibility == "users" or (member.name and member.name == registration.owner):
         return True
     if registration.visibility != "listed":
         return False

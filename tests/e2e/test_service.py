@@ -83,6 +83,11 @@ def make_tiles(folder: Path) -> Path:
     return folder
 
 
+def logged(shared: SharedHub) -> list[dict[str, object]]:
+    """Return the lines of the service's access log."""
+    return [json.loads(line) for line in shared.log.read_text().splitlines() if line.startswith('{"time"')]
+
+
 def is_read(answer: Answer) -> bool:
     return (answer.status, answer.body) == (200, DATA)
 
@@ -342,6 +347,12 @@ def test_a_link_that_is_swapped_in_later_serves_nothing_of_others(
         assert DATA not in answer.body
         if url.endswith("0.png"):
             assert answer.status == (410 if content else 404)
+            wait_until(
+                lambda url=url, status=answer.status: any(
+                    (line["path"], line["status"]) == (url, status) for line in logged(shared)
+                ),
+                "it is not logged",
+            )
 
 
 def test_trust_is_refused_where_all_pages_share_a_host(
@@ -609,12 +620,8 @@ def test_the_access_log_says_who_and_what_and_not_with_which_token(
 ) -> None:
     url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles)
     shared.fetch(f"{url}0.png?token={shared.tokens['ada']}", "ada")
-
-    def lines() -> list[dict[str, object]]:
-        return [json.loads(line) for line in shared.log.read_text().splitlines() if line.startswith('{"time"')]
-
-    wait_until(lambda: any(line["path"] == f"{url}0.png" for line in lines()), "nothing is logged")
-    (line,) = (line for line in lines() if line["path"] == f"{url}0.png")
+    wait_until(lambda: any(line["path"] == f"{url}0.png" for line in logged(shared)), "nothing is logged")
+    (line,) = (line for line in logged(shared) if line["path"] == f"{url}0.png")
     assert (line["method"], line["status"], line["bytes"], line["user"]) == ("GET", 200, len(DATA), "ada")
     of_the_service = [line for line in shared.log.read_text().splitlines() if "ConfigProxy" not in line]
     assert not any(shared.tokens["ada"] in line for line in of_the_service)

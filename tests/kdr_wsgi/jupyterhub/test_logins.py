@@ -3,13 +3,13 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from kdr_wsgi.errors import HubUnavailable
 from kdr_wsgi.jupyterhub import logins as logins_module
-from kdr_wsgi.jupyterhub.logins import Logins
+from kdr_wsgi.jupyterhub.logins import Logins, Member
 from kdr_wsgi.settings import read_settings
 from tests.conftest import free_port
 from tests.fake_hub import ACCESS, PREFIX
@@ -86,3 +86,18 @@ def test_it_works_after_a_fork_as_gunicorn_makes_one(environment: dict[str, str]
     member = logins.find("token-of-ada")
     assert member is not None
     assert logins.scope == ACCESS
+
+
+def test_an_answer_is_remembered_before_the_question_is_forgotten(environment: dict[str, str]) -> None:
+    logins, _ = make(environment)
+    known_by_then = []
+
+    class Watched(dict[bytes, "Future[Member | None]"]):
+        def __delitem__(self, login: bytes) -> None:
+            known_by_then.append(login in logins._known)
+            super().__delitem__(login)
+
+    logins._asked = Watched()
+    logins.find("token-of-ada")
+    # Else another thread would ask again in between.
+    assert known_by_then == [True]

@@ -107,3 +107,9 @@ def test_a_long_page_ends_and_says_so(
     assert "user-1" in text
     assert "user-2" not in text
     assert "The first 2 users; 3 more have registrations." in text
+
+
+@pytest.mark.parametrize("headers", [AS_ROOT, AS_ADA, {}])
+def test_each_answer_has_each_header_once(client: FlaskClient, headers: dict[str, str]) -> None:
+    names = [name for name, _ in client.get(STATUS, headers=headers).headers]
+    assert sorted(names) == sorted(set(names))
