@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from html import unescape
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urljoin
 
 import pytest
@@ -100,11 +100,36 @@ def processes_of(temporary: Path) -> list[int]:
     return found
 
 
-def end_processes_of(temporary: Path) -> None:
-    """End what is left of a hub that has ended."""
-    for number in processes_of(temporary):
-        with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+class HubProcess(NamedTuple):
+    """A JupyterHub that starts, or runs."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    log: Path
+
+
+@contextmanager
+def hub_process(folder: Path, *arguments: str) -> Iterator[HubProcess]:
+    """Run JupyterHub in a folder, where it keeps its database and its secret; it ends with all that it has started."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_", "KDR_"))}
+    environment = {**kept, "TMPDIR": str(temporary), "PYTHONWARNINGS": "ignore"}
+    log = folder / "jupyterhub.log"
+    command = [sys.executable, "-m", "jupyterhub", *arguments]
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
+    try:
+        yield HubProcess(process, environment, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+            wait_until(lambda: not processes_of(temporary), f"what the hub has started goes on; see {log}", 10)
+        finally:
+            for number in processes_of(temporary):
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
 
 
 #: The configuration that is documented, with what a test must have otherwise.
@@ -272,23 +297,9 @@ c.JupyterHub.ssl_cert, c.JupyterHub.ssl_key = "{folder}/cert", "{folder}/key"
             more=more,
         )
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_", "KDR_"))}
-    surroundings = {**kept, **given}
-    log = folder / "jupyterhub.log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub"], cwd=folder, env=surroundings, stdout=output, stderr=output
-        )
     host = f"kdr--service.{domain}:{port}" if domain else f"127.0.0.1:{port}"
-    hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, scheme, host)
-    try:
+    with hub_process(folder) as (process, surroundings, log):
+        hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, scheme, host)
         wait_until(lambda: hub.ask("GET", "user", "ada")[0] == 200, f"the hub does not start; see {log}", 60)
         wait_until(lambda: is_there(hub), f"the service does not start; see {log}", 60)
         yield hub
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-            wait_until(lambda: not processes_of(temporary), f"what the hub has started goes on; see {log}", 10)
-        finally:
-            end_processes_of(temporary)

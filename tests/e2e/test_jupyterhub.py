@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -20,7 +17,7 @@ import pytest
 from kdr_wsgi.jupyter.logins import REMEMBER_SECONDS
 from tests.conftest import free_port, need
 from tests.jupyter import ENABLED, TOKEN, WITH_TOKEN, JupyterServer, Kernel, wait_until
-from tests.jupyterhub import Browser, find_proxy, processes_of
+from tests.jupyterhub import Browser, find_proxy, hub_process
 from tests.raw_http import Answer
 
 #: A name with a blank, which has to be quoted in every URL.
@@ -135,29 +132,12 @@ def running_hub(folder: Path) -> Iterator[JupyterServer]:
             environment=given,
         )
     )
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "JPY_", "KDR_"))}
-    environment = {**kept, **given}
-    log = folder / "jupyterhub.log"
-    with open(log, "wb") as output:
-        # The hub keeps its database and its secret where it runs.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub"], cwd=folder, env=environment, stdout=output, stderr=output
-        )
-    server = JupyterServer(process, port, PREFIX, homes / OWNER, environment, log)
-    try:
+    with hub_process(folder) as (process, environment, log):
+        server = JupyterServer(process, port, PREFIX, homes / OWNER, environment, log)
         wait_until(lambda: ask_hub(server, "GET", "user") == 200, f"the hub does not start; see {log}", 60)
         assert ask_hub(server, "POST", f"users/{quote(OWNER)}/server") in (201, 202)
         wait_until(lambda: server.fetch(f"{PREFIX}api").status == 200, f"the server does not start; see {log}", 60)
         yield server
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-            wait_until(lambda: not processes_of(temporary), f"what the hub has started goes on; see {log}", 5)
-        finally:
-            for number in processes_of(temporary):
-                with suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
     assert not [*temporary.glob("kdr-*")], "a socket is left"
 
 

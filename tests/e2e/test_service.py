@@ -28,7 +28,7 @@ from hub import InvalidOption, JupyterRelayHub, LimitReached, ServiceRefused, Se
 from tests.conftest import free_port, wait_for_port
 from tests.e2e.conftest import DOMAIN
 from tests.jupyter import Kernel, wait_until
-from tests.jupyterhub import EXAMPLE, Browser, SharedHub, end_processes_of, find_proxy, shared_hub
+from tests.jupyterhub import EXAMPLE, Browser, SharedHub, find_proxy, hub_process, shared_hub
 from tests.raw_http import Answer, fetch
 
 DATA = bytes(range(256)) * 40
@@ -685,18 +685,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
         f"--ConfigurableHTTPProxy.command={proxy}",
     ]
     port = int(arguments[0].rpartition(":")[2])
-    log = tmp_path / "log"
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterhub", "-f", str(EXAMPLE), *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "TMPDIR": str(temporary)},
-            stdout=output,
-            stderr=output,
-        )
-    try:
+    with hub_process(tmp_path, "-f", str(EXAMPLE), *arguments) as (process, _, log):
         browser = Browser(f"http://127.0.0.1:{port}")
 
         def is_there() -> bool:
@@ -709,10 +698,6 @@ def test_the_example_runs_as_it_stands(tmp_path: Path) -> None:
         # Its own registrations are asked for with a token alone; a page leads to the login and back.
         assert browser.log_in("ada", "/services/kdr/wwtkdr/ada~nothing/").status == 404
         assert (tmp_path / "kdr-service" / "registry.sqlite").exists()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        end_processes_of(temporary)
 
 
 EXTERNAL = """
