@@ -54,12 +54,12 @@ def examine(path: Path) -> Iterator[Finding]:
     number = f"{len(registrations)} registration{'' if len(registrations) == 1 else 's'}"
     yield Finding("ok", f"registry {path}: sound, schema {SCHEMA_VERSION}, journal {mode}, {number}")
     yield from _examine_permissions(path)
-    if any(registration.owner for registration in registrations):
+    # A service of a hub does not announce itself, and serves what is private to its owners.
+    has_owners = any(registration.owner for registration in registrations)
+    if has_owners:
         yield Finding("note", "server: this is the registry of a service of a JupyterHub, whose log tells how it is")
     else:
         yield from _examine_servers(path)
-    # A service of a hub is not seen here, and serves what is private to its owners.
-    has_owners = any(registration.owner for registration in registrations)
     has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(path))
     for registration in registrations:
         store = ManifestStore(path, registration.owner)

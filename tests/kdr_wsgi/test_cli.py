@@ -16,6 +16,7 @@ import pytest
 from blake3 import blake3
 
 from hub.content import cleaning
+from hub.registration import Registration
 from hub.registry import Registry
 from hub.servers import announced
 from hub.version import VERSION
@@ -403,6 +404,25 @@ def test_the_environment_too_warns_that_all_is_readable(
 ) -> None:
     monkeypatch.setenv("KDR_AS_OWNER", "1")
     assert "can read your private registrations" in serve("--bind", "127.0.0.1:0").stop()[1]
+
+
+def test_doctor_tells_of_a_link_that_was_put_on_the_way(kdr: Kdr, tmp_path: Path) -> None:
+    folder = tmp_path / "above" / "tiles"
+    folder.mkdir(parents=True)
+    kdr("publish", folder, "--key", "moved")
+    (tmp_path / "above").rename(tmp_path / "elsewhere")
+    (tmp_path / "above").symlink_to(tmp_path / "elsewhere")
+    code, out, _ = kdr("doctor")
+    assert (code, f"bad   tree 'moved' at '{folder}': a link leads there now" in out) == (1, True)
+
+
+def test_doctor_knows_the_registry_of_a_hubs_service(kdr: Kdr, registry_path: Path, tree: Path) -> None:
+    registry = Registry(registry_path)
+    registry.claim(Registration("ada~tiles", "tree", bytes(tree), owner="ada"))
+    registry.close()
+    code, out, _ = kdr("doctor")
+    assert (code, "note  server: this is the registry of a service of a JupyterHub" in out) == (0, True)
+    assert "--as-owner" not in out
 
 
 def test_doctor_tells_of_versions_that_do_not_fit(
