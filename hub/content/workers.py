@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -33,6 +33,9 @@ _MAX_PROCESSES = 8
 #: How a worker is started. ``-I``: it imports nothing from the working directory. ``-S``: nothing of the environment's
 #: runs, which could print; the worker looks for modules where this process does.
 _OPTIONS = ("-I", "-S")
+
+
+_Work = tuple["Future[list[Outcome]]", bytes, Sequence[bytes]]
 
 
 class Hashing(Protocol):
@@ -81,7 +84,8 @@ class HashingProcesses:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads: list[threading.Thread] = []
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         self._started: list[_Process] = []
         self._starting = threading.Lock()
@@ -94,12 +98,12 @@ class HashingProcesses:
         self._files += len(sizes)
         self._size_bytes += sum(sizes)
         is_much = self._files > _FILES_WITHOUT_PROCESSES or self._size_bytes > _BYTES_WITHOUT_PROCESSES
-        if is_much and self._threads is None:
-            self._threads = ThreadPoolExecutor(_count_processes(), thread_name_prefix="kdr-hashing")
-        if self._threads is not None:
-            future = self._threads.submit(self._ask, root, entries)
+        if is_much and not self._threads:
+            self._start_threads()
+        future: Future[list[Outcome]] = Future()
+        if self._threads:
+            self._work.put((future, root, entries))
         else:
-            future = Future()
             future.set_result(hash_batch(root, entries, report=self._progress.add))
         small_bytes = sum(size for size in sizes if size < LARGE_FILE_BYTES)
         future.add_done_callback(lambda _: self._progress.add(small_bytes))
@@ -111,10 +115,26 @@ class HashingProcesses:
             self._is_closing = True
         for process in self._started:
             process.kill()
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
+        for _ in self._threads:
+            self._work.put(None)
         for process in self._started:
             process.close()
+
+    def _start_threads(self) -> None:
+        # Nothing waits for their end, as an executor would: a Ctrl-C that comes while this thread holds a lock of
+        # `threading` leaves it held, and who wants it waits for good (https://github.com/python/cpython/issues/74174).
+        for number in range(_count_processes()):
+            thread = threading.Thread(target=self._do_work, name=f"kdr-hashing-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _do_work(self) -> None:
+        while work := self._work.get():
+            future, root, entries = work
+            try:
+                future.set_result(self._ask(root, entries))
+            except Exception as error:  # noqa: BLE001  # It is for who waits for the result.
+                future.set_exception(error)
 
     def _ask(self, root: bytes, entries: Sequence[bytes]) -> list[Outcome]:
         """Let a process hash files; hash them here if the process ends meanwhile."""

@@ -161,3 +161,46 @@ def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path
         check=True,
     )
     assert listing.stdout.strip() == "[]"
+
+
+INTERRUPTED = """
+import itertools, os, sys, threading
+from hub.content.progress import Progress
+from hub.content.workers import hashing
+
+acquire = threading.Condition.__enter__
+
+def interrupted(condition):
+    global left
+    is_entered = acquire(condition)
+    if threading.get_ident() == threading.main_thread().ident:
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+    return is_entered
+
+for number in itertools.count(1):
+    left = number
+    threading.Condition.__enter__ = interrupted
+    try:
+        with hashing(None, Progress("hashing")) as hasher:
+            root, size_bytes = os.fsencode(sys.argv[1]), 256 << 20
+            for future in [hasher.submit(root, [b"%d" % name], [size_bytes]) for name in range(4)]:
+                future.result()
+            threading.Condition.__enter__ = acquire
+            break
+    except KeyboardInterrupt:
+        threading.Condition.__enter__ = acquire
+print(number > 4)
+"""
+
+
+def test_ctrl_c_while_a_lock_is_held_leaves_nothing_that_waits_for_it(tree: Path) -> None:
+    """As CPython does it: the lock of a condition stays held if Ctrl-C comes when it was just acquired."""
+    for number in range(4):
+        with (tree / f"{number}").open("wb") as file:
+            file.truncate(256 << 20)
+    run = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tree], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("True\n", "", 0)
