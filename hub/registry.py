@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from hub.commits import map_commits
 from hub.errors import LimitReached, RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
 from hub.registration import Registration, Source
@@ -307,12 +308,8 @@ class RegistryReader(Generic[Prepared]):
         try:
             if time.monotonic() > self._identified_until:
                 self._follow_replacement()
-            # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
-            (data_version,) = self._cursor.execute("PRAGMA data_version").fetchone()
-            if data_version != self._data_version:
-                _check_version(self._connection, self.path)
-                self._prepared.clear()
-                self._data_version = data_version
+            if self._commits is None or self._commits[:] != self._seen:
+                self._follow_commits()
             prepared = self._prepared.get(key)
             return self._prepare_anew(key) if prepared is None else prepared
         except (sqlite3.Error, OSError) as error:
@@ -324,9 +321,24 @@ class RegistryReader(Generic[Prepared]):
         self._connection = _connect(f"file:{quote(os.fsencode(self.path))}?mode=ro", check_same_thread=False)
         self._cursor = self._connection.cursor()
         self._data_version = -1
+        self._seen = b""
+        is_logged = _pragma(self._connection, "journal_mode") == "wal"
+        self._commits = map_commits(self.path) if is_logged else None
         # Last, so that what could not be opened is tried again.
         self._identity = identity
         self._identified_until = time.monotonic() + self.IDENTIFY_SECONDS
+
+    def _follow_commits(self) -> None:
+        """Forget what was prepared if anything was committed since."""
+        # Before SQLite is asked, so that a commit meanwhile is seen the next time.
+        seen = b"" if self._commits is None else self._commits[:]
+        # Changes as soon as any other connection commits: https://www.sqlite.org/pragma.html#pragma_data_version
+        (data_version,) = self._cursor.execute("PRAGMA data_version").fetchone()
+        if data_version != self._data_version:
+            _check_version(self._connection, self.path)
+            self._prepared.clear()
+            self._data_version = data_version
+        self._seen = seen
 
     def _follow_replacement(self) -> None:
         """Open the registry anew where its file has been replaced, which data_version does not tell."""
