@@ -39,6 +39,8 @@ _SERVER_HEADERS = frozenset(
     "accept-ranges connection content-length content-range content-type date etag keep-alive last-modified "
     "location proxy-authenticate server te trailer transfer-encoding upgrade x-content-type-options".split()
 )
+#: What speaks to the servers in front: nginx, lighttpd, Apache and others take some for orders to send another file.
+_PROXY_HEADERS = ("kdr-", "x-accel-", "x-lighttpd-", "x-reproxy-", "x-sendfile")
 #: What would let data act with the login of whoever looks at it.
 _DANGEROUS_HEADERS = frozenset(
     "clear-site-data content-security-policy refresh service-worker-allowed set-cookie sourcemap".split()
@@ -216,10 +218,17 @@ def check_headers(headers: Mapping[str, str] | None, *, trusted: bool) -> tuple[
             raise InvalidOption("headers", name, "it is given twice")
         if folded in _SERVER_HEADERS or folded.startswith("access-control-"):
             raise InvalidOption("headers", name, "the relay server sets this header itself")
+        if is_for_proxies(name):
+            raise InvalidOption("headers", name, "it speaks to the servers in front, not to who reads the file")
         if folded in _DANGEROUS_HEADERS and not trusted:
             raise InvalidOption("headers", name, "it needs trusted=True")
         pairs.append((name, value))
     return tuple(pairs)
+
+
+def is_for_proxies(name: str) -> bool:
+    """Whether a header speaks to the servers in front, which might send another file for it."""
+    return name.lower().startswith(_PROXY_HEADERS)
 
 
 def without_trust(registration: Registration) -> Registration:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 from urllib.parse import quote
 
 from werkzeug.datastructures import MIMEAccept
@@ -13,8 +13,8 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import CheckedSpan, File, OpenFile, PromisedFile, SmallFile, SpanFile
-from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX
+from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, PromisedFile, SmallFile, SpanFile
+from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX, vary_by_encoding
 from kdr_wsgi.multipart import ByteRanges
 from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
 from kdr_wsgi.ranges import Span, parse_range
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from kdr_wsgi.catalog import Publication
 
 Headers = list[tuple[str, str]]
+
+#: Returns the answer that lets a server in front send a file, or None: see `kdr_wsgi.acceleration`.
+HandOver = Callable[["WSGIEnvironment", Union[File, KeptFile], Headers, list[Span] | None], Optional["Answer"]]
 
 #: What servers without sendfile(2) read at a time.
 CHUNK_BYTES = 65536
@@ -38,10 +41,18 @@ class Answer(NamedTuple):
     body: Iterable[bytes]
 
 
-def answer_file(environ: WSGIEnvironment, publication: Publication, file: File | PromisedFile) -> Answer:
+def answer_file(
+    environ: WSGIEnvironment,
+    publication: Publication,
+    file: AnyFile,
+    *,
+    is_negotiated: bool = False,
+    hand_over: HandOver | None = None,
+) -> Answer:
     """Return the answer to a GET or HEAD for `file`; a streamed body takes its descriptor over.
 
-    A promised file is opened only where the preconditions ask for more than a 304.
+    A promised file is opened only where the preconditions ask for more than a 304. Of one that `is_negotiated` another
+    client may get another representation.
 
     Raises
     ------
@@ -51,6 +62,8 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File |
     """
     etag = publication.tag(file.etag)
     own = publication.immutable_headers if isinstance(file, PromisedFile) else publication.headers
+    if is_negotiated:
+        own = vary_by_encoding(own)
     headers = [*own, ("ETag", etag), file.last_modified]
     verdict = evaluate(environ, etag, file.modified_seconds)
     if verdict is Verdict.NOT_MODIFIED:
@@ -61,16 +74,22 @@ def answer_file(environ: WSGIEnvironment, publication: Publication, file: File |
         headers += SANDBOX
     is_head = environ["REQUEST_METHOD"] == "HEAD"
     spans = None if is_head else _requested_spans(environ, file, etag)  # RFC 9110, 14.2: Range is for GET alone
-    opened = file.open()
+    if spans is not None:
+        opened: File | KeptFile = file.open_part(sum(span.size_bytes for span in spans))
+    else:
+        opened = file.open_part(0) if is_head else file.open()
     with opened:
         if is_head:
             return Answer("200 OK", [*headers, *file.content], ())
+        handed_over = hand_over and hand_over(environ, opened, headers, spans)
+        if handed_over:
+            return handed_over
         if spans is None:
             return Answer("200 OK", [*headers, *file.content], _whole_body(environ, opened))
         return _answer_spans(environ, headers, opened, spans)
 
 
-def _requested_spans(environ: WSGIEnvironment, file: File | PromisedFile, etag: str) -> list[Span] | None:
+def _requested_spans(environ: WSGIEnvironment, file: AnyFile, etag: str) -> list[Span] | None:
     """Return what the Range header asks for; None: the whole file."""
     requested = environ.get("HTTP_RANGE")
     if requested is None:
@@ -81,7 +100,7 @@ def _requested_spans(environ: WSGIEnvironment, file: File | PromisedFile, etag: 
     return parse_range(requested, file.version.size_bytes)
 
 
-def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File, spans: list[Span]) -> Answer:
+def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File | KeptFile, spans: list[Span]) -> Answer:
     size_bytes = file.version.size_bytes
     if not spans:
         raise RangeNotSatisfiable(size_bytes)
@@ -131,11 +150,11 @@ def answer_missing_slash(environ: WSGIEnvironment, name: bytes) -> Answer:
     return Answer("308 Permanent Redirect", [*ALWAYS, ("Location", location), ("Content-Length", "0")], ())
 
 
-def _whole_body(environ: WSGIEnvironment, file: File) -> Iterable[bytes]:
+def _whole_body(environ: WSGIEnvironment, file: File | KeptFile) -> Iterable[bytes]:
     return (file.body,) if isinstance(file, SmallFile) else _span_body(environ, file, Span(0, file.version.size_bytes))
 
 
-def _span_body(environ: WSGIEnvironment, file: File, span: Span) -> Iterable[bytes]:
+def _span_body(environ: WSGIEnvironment, file: File | KeptFile, span: Span) -> Iterable[bytes]:
     if isinstance(file, OpenFile):
         body = CheckedSpan(file, span) if file.is_promised else SpanFile(file, span)
         return wrap_file(environ, body, CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hub.registration import Registration, without_trust
+from hub.registration import Registration, is_for_proxies, without_trust
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN, VARY_BY_LOGIN
 
@@ -42,7 +42,8 @@ class Publication:
         With `has_login` a browser may send a login along, for pages of
         other sites too.
         """
-        own = registration.headers
+        # Registries of older versions may hold some.
+        own = tuple(pair for pair in registration.headers if not is_for_proxies(pair[0]))
         chosen = {name.lower() for name, _ in own}
         added: tuple[tuple[str, str], ...] = SAME_ORIGIN if has_login and registration.visibility != "public" else ()
         untrusted = None

@@ -12,10 +12,13 @@ from types import TracebackType
 from typing import Union
 
 from hub.content.hashing import hash_descriptor
-from kdr_wsgi.errors import FileChanged, TruncatedBody
+from kdr_wsgi.errors import FileBeingChanged, FileChanged, TruncatedBody
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span
 from kdr_wsgi.versions import FileVersion, read_version
+
+#: Up to here a part is read into memory: for so few bytes, sendfile(2) costs more than it saves.
+PART_BYTES = 256 * 1024
 
 
 class _File:
@@ -43,7 +46,7 @@ class _File:
         self.etag = etag or version.make_etag()
         self.modified_seconds = version.last_modified(time.time())
         self.last_modified = ("Last-Modified", formatdate(self.modified_seconds, usegmt=True))
-        self.content = (
+        self.content: tuple[tuple[str, str], ...] = (
             ("Content-Type", media_type.content_type),
             ("Content-Length", str(version.size_bytes)),
         )
@@ -63,6 +66,10 @@ class SmallFile(_File):
     __slots__ = ("body",)
 
     def open(self) -> SmallFile:
+        """Return the file; it is in memory."""
+        return self
+
+    def open_part(self, _size_bytes: int) -> SmallFile:
         """Return the file; it is in memory."""
         return self
 
@@ -101,6 +108,10 @@ class OpenFile(_File):
         """Return the file; it is open."""
         return self
 
+    def open_part(self, _size_bytes: int) -> OpenFile:
+        """Return the file; it is open."""
+        return self
+
     def has_hash(self, digest: bytes) -> bool:
         """Read the whole file; whether this version of it has the BLAKE3 hash `digest`."""
         hashed = hash_descriptor(self._descriptor)
@@ -119,6 +130,16 @@ class OpenFile(_File):
             raise FileChanged
         return SmallFile(self.version, self.media_type, body)
 
+    def find_path(self) -> bytes | None:
+        """Return a path without links at which the file is; None: there is none, or nobody can tell."""
+        try:
+            # Of a file that was removed, or that a mount hides, it is no path, or that of another file (proc(5)).
+            path = os.readlink(b"/proc/self/fd/%d" % self._descriptor)
+            is_there = path.startswith(b"/") and self.version.is_of(os.stat(path, follow_symlinks=False))
+        except OSError:  # Not Linux, say.
+            return None
+        return path if is_there else None
+
     def detach(self) -> int:
         """Hand the descriptor over to the caller, who closes it."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -134,6 +155,72 @@ class OpenFile(_File):
 File = Union[SmallFile, OpenFile]
 
 
+class KeptFile(_File):
+    """A large file that other requests read too; it is closed when nothing refers to it any more.
+
+    Parameters
+    ----------
+    file : OpenFile
+        Which hands its descriptor over; of a settled version.
+    opener : callable
+        Opens the file once more.
+    """
+
+    __slots__ = ("_is_promised", "_opener", "_shared")
+
+    def __init__(self, file: OpenFile, opener: Callable[[], File]) -> None:
+        super().__init__(file.version, file.media_type)
+        self._is_promised = file.is_promised
+        self._opener = opener
+        self._shared = _SharedDescriptor(file.detach())
+
+    def open(self) -> File:
+        """Return the file, open for one reader.
+
+        Raises
+        ------
+        FileBeingChanged
+            There is another one now.
+        """
+        file = self._opener()
+        if file.version != self.version:
+            with file:
+                raise FileBeingChanged
+        return file
+
+    def open_part(self, size_bytes: int) -> File | KeptFile:
+        """Return the file for reading so many bytes of it."""
+        return self if size_bytes <= PART_BYTES else self.open()
+
+    def read(self, span: Span) -> bytes:
+        """Return the bytes of `span`.
+
+        Raises
+        ------
+        FileBeingChanged
+            There are not so many any more; or they are not of this version, where they are promised.
+        """
+        data = os.pread(self._shared.number, span.size_bytes, span.start)
+        if len(data) != span.size_bytes:
+            raise FileBeingChanged
+        if self._is_promised and not self.version.is_of(os.fstat(self._shared.number)):
+            raise FileBeingChanged
+        return data
+
+
+class _SharedDescriptor:
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+AnyFile = Union[SmallFile, OpenFile, KeptFile, "PromisedFile"]
+
+
 class PromisedFile(_File):
     """A file of a content key, which need not be opened to know what it is.
 
@@ -146,13 +233,27 @@ class PromisedFile(_File):
         The BLAKE3 hash, of which the entity tag is made.
     opener : callable
         Opens the file that has this hash, or raises ContentChanged.
+    part_opener : callable
+        The same, for those who ask for further parts of it too.
     """
 
-    __slots__ = ("open",)
+    __slots__ = ("_part_opener", "open")
 
-    def __init__(self, version: FileVersion, media_type: MediaType, digest: bytes, opener: Callable[[], File]) -> None:
+    def __init__(
+        self,
+        version: FileVersion,
+        media_type: MediaType,
+        digest: bytes,
+        opener: Callable[[], File],
+        part_opener: Callable[[], File | KeptFile],
+    ) -> None:
         super().__init__(version, media_type, etag=f'"{digest.hex()}"')
         self.open = opener
+        self._part_opener = part_opener
+
+    def open_part(self, size_bytes: int) -> File | KeptFile:
+        """Return the file that has the promised bytes, for reading so many of them."""
+        return self._part_opener() if size_bytes <= PART_BYTES else self.open()
 
 
 class CheckedSpan:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 #: What the Kernel Data Relay sends, and what range requests and revalidation need besides.
 CROSS_ORIGIN = (
     ("Access-Control-Allow-Origin", "*"),
@@ -39,3 +42,23 @@ VARY_BY_LOGIN = (("Vary", "Cookie, Authorization"),)
 
 ALWAYS = CROSS_ORIGIN + NO_SNIFFING + REVALIDATE
 ALWAYS_THE_SAME = CROSS_ORIGIN + NO_SNIFFING + IMMUTABLE
+
+
+def add_vary(headers: Iterable[tuple[str, str]], *names: str) -> list[tuple[str, str]]:
+    """Return `headers` with one Vary (RFC 9110, 12.5.5) of what they had of it and `names`, each once."""
+    kept: list[tuple[str, str]] = []
+    varying: dict[str, str] = {}
+    for name, value in headers:
+        if name.lower() == "vary":
+            varying.update((part.strip().lower(), part.strip()) for part in value.split(",") if part.strip())
+        else:
+            kept.append((name, value))
+    for name in names:
+        varying.setdefault(name.lower(), name)
+    return [*kept, ("Vary", "*" if "*" in varying else ", ".join(varying.values()))]
+
+
+@lru_cache(256)
+def vary_by_encoding(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return `headers` with what those need of which another representation may be chosen."""
+    return tuple(add_vary(headers, "Accept-Encoding"))

@@ -9,10 +9,20 @@ from functools import lru_cache
 
 @dataclass(frozen=True, slots=True)
 class MediaType:
-    """A Content-Type, and whether a browser would run what a file of it holds."""
+    """A Content-Type, and what follows from it.
+
+    Attributes
+    ----------
+    content_type : str
+    is_active : bool
+        Whether a browser would run what a file of it holds.
+    is_compressible : bool
+        Whether it is text or the like, which a content coding makes much smaller.
+    """
 
     content_type: str
     is_active: bool
+    is_compressible: bool
 
 
 #: What the web and science use, and Python's table does not know, or calls otherwise from version to version.
@@ -120,6 +130,14 @@ _ACTIVE_TYPES = frozenset(
     "application/x-shockwave-flash image/svg+xml multipart/x-mixed-replace text/html text/xsl".split()
 )
 
+#: What is text, or as wordy as text, though its name does not say so.
+_WORDY_TYPES = frozenset(
+    "application/ecmascript application/javascript application/json application/jsonl application/n-quads "
+    "application/n-triples application/toml application/trig application/wasm application/x-csh "
+    "application/x-latex application/x-ndjson application/x-sh application/x-tex application/x-wtml application/xml "
+    "application/yaml".split()
+)
+
 
 def find_media_type(name: bytes) -> MediaType:
     """Return the media type of a file called `name`; ``application/octet-stream`` where nothing is known.
@@ -134,6 +152,8 @@ def find_media_type(name: bytes) -> MediaType:
 def _by_extension(extension: bytes) -> MediaType:
     media_type = _TYPES.get(extension.decode("latin-1"), "application/octet-stream")
     is_active = media_type in _ACTIVE_TYPES or media_type.endswith(("/xml", "+xml"))
-    if media_type.startswith("text/"):
+    is_text = media_type.startswith("text/")
+    is_compressible = is_text or media_type in _WORDY_TYPES or media_type.endswith(("+json", "+xml"))
+    if is_text:
         media_type += "; charset=utf-8"
-    return MediaType(media_type, is_active)
+    return MediaType(media_type, is_active, is_compressible)

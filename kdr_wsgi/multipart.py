@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from kdr_wsgi.errors import TruncatedBody
-from kdr_wsgi.files import File, OpenFile, check_unchanged
+from kdr_wsgi.files import File, KeptFile, OpenFile, check_unchanged
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span, coalesce
 
@@ -38,7 +38,7 @@ class ByteRanges:
         spans_bytes = sum(span.size_bytes for span in self.spans)
         self.length_bytes = heads_bytes + spans_bytes + len(self._tail)
 
-    def body(self, file: File) -> Iterable[bytes]:
+    def body(self, file: File | KeptFile) -> Iterable[bytes]:
         """Return the body; it takes over the descriptor of an `OpenFile`."""
         if isinstance(file, OpenFile):
             return _Body(file, [(self._part_head(span), span) for span in self.spans], self._tail)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kdr_wsgi.headers import add_vary
+
 Headers = list[tuple[str, str]]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#\s]+)")
@@ -90,9 +92,5 @@ def with_credentials(headers: Headers, origin: str) -> Headers:
             kept.append((name, f"{value}, Authorization"))
         elif folded != "access-control-allow-origin":
             kept.append((name, value))
-    return [
-        *kept,
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Vary", "Origin"),
-    ]
+    kept += (("Access-Control-Allow-Origin", origin), ("Access-Control-Allow-Credentials", "true"))
+    return add_vary(kept, "Origin")

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from hub.errors import RegistryError
 from hub.registration import Registration
+from kdr_wsgi.acceleration import Acceleration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
 from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.catalog import Catalog, Publication
@@ -23,10 +24,11 @@ from kdr_wsgi.errors import (
     RegistryUnavailable,
     RelayError,
 )
-from kdr_wsgi.files import File, PromisedFile
+from kdr_wsgi.files import AnyFile
 from kdr_wsgi.listing import MAX_ROWS, Folder, answer_listing, list_on_disk, list_promised
 from kdr_wsgi.locations import location_finder
 from kdr_wsgi.made import MadeFiles
+from kdr_wsgi.representations import Representations, is_negotiated
 from kdr_wsgi.settings import Settings
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.targets import Target, find_target
@@ -65,8 +67,12 @@ class FileRelay:
         self._contents = contents
         self._store = store
         self._made = MadeFiles(store)
+        self._representations = Representations(store)
         self._viewers = viewers
         self._find_location = location_finder(settings.proxies)
+        self._hand_over = (
+            Acceleration(settings.nginx_prefix, settings.proxies).hand_over if settings.nginx_prefix else None
+        )
         self._route = f"/{settings.route}/"
         # As PATH_INFO has it (PEP 3333).
         self._mount = unquote_to_bytes(settings.base_url).decode("latin-1").rstrip("/")
@@ -115,15 +121,21 @@ class FileRelay:
 
     def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
         registration = publication.registration
-        file: File | PromisedFile
+        file: AnyFile
+        is_made = False
         try:
-            file = self._store.open(registration, entry)
+            file = self._store.open(registration, entry, in_parts="HTTP_RANGE" in environ)
         except NoSuchEntry:
             if not self._made.has_recipe(registration, entry):
                 raise
             file = self._made.open(registration, entry, self._url_of(environ, registration, entry))
+            is_made = True
         with file:
-            return answer_file(environ, publication, file)
+            if not is_negotiated(registration, file.media_type):
+                return answer_file(environ, publication, file, hand_over=self._hand_over)
+            chosen = self._representations.choose(environ, registration, entry, file, is_made=is_made)
+            with chosen:
+                return answer_file(environ, publication, chosen, is_negotiated=True, hand_over=self._hand_over)
 
     def _url_of(self, environ: WSGIEnvironment, registration: Registration, entry: bytes) -> str:
         """Return the URL of `entry` as the browser sees it, in the one spelling that it has without detours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from kdr_wsgi.proxies import UNIX, TrustedProxies
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
+
+#: What means itself in an nginx.conf, in a header and in a URL.
+_PLAIN_PATH = re.compile(r"(?:/[0-9A-Za-z_-]+)+/?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ SETTINGS = (
         "KDR_TRUSTED_PROXIES",
         "addresses or networks of proxies whose X-Forwarded-Proto, -Host and -Prefix are believed, and 'unix' for "
         "whoever comes over a unix socket, separated by commas; default: none",
+    ),
+    Setting(
+        "KDR_NGINX_ACCEL",
+        "behind an nginx that is set up as examples/nginx.conf: the URL path below which it takes files of this "
+        "machine, /_kdr_files say, so that it sends the large ones; default: none",
     ),
     Setting(
         "KDR_BEHIND_RELAY",
@@ -126,6 +135,8 @@ class Settings:
         The segment between the base URL and a key.
     as_owner : bool
     proxies : TrustedProxies
+    nginx_prefix : str
+        Below what URL path an nginx in front takes files, without a slash at its end; empty: nowhere.
     behind_relay : bool
     service : ServiceSettings or None
         None: this is no service of a JupyterHub.
@@ -136,6 +147,7 @@ class Settings:
     route: str
     as_owner: bool
     proxies: TrustedProxies
+    nginx_prefix: str
     behind_relay: bool
     service: ServiceSettings | None
 
@@ -176,6 +188,8 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         route=route,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
         proxies=_parse_proxies(proxies),
+        # What stands in front of this one is Jupyter.
+        nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
         behind_relay=behind_relay,
         service=_read_service(values, registry, route) if is_service else None,
     )
@@ -240,6 +254,16 @@ def _parse_route(value: str) -> str:
         return check_route(value)
     except InvalidOption as error:
         raise SettingError("KDR_ROUTE", f"{value!r}: {error.reason}") from error
+
+
+def _parse_nginx_prefix(value: str, proxies: str) -> str:
+    if not value:
+        return ""
+    if not _PLAIN_PATH.fullmatch(value):
+        raise SettingError("KDR_NGINX_ACCEL", f"{value!r} is no path of letters, digits, '_' and '-', /_kdr_files say")
+    if not proxies.strip(" ,"):
+        raise SettingError("KDR_NGINX_ACCEL", "KDR_TRUSTED_PROXIES must say where nginx is, 127.0.0.1 or unix say")
+    return value.rstrip("/")
 
 
 def _parse_proxies(value: str) -> TrustedProxies:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain, islice
+from typing import TypeVar, overload
 
 from blake3 import blake3
 
@@ -15,8 +17,9 @@ from kdr_wsgi import beneath
 from kdr_wsgi.cache import CacheKey, FileCache
 from kdr_wsgi.contents import Contents, Place, Promise
 from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry, RelayError
-from kdr_wsgi.files import File, OpenFile, PromisedFile, SmallFile
+from kdr_wsgi.files import AnyFile, File, KeptFile, OpenFile, PromisedFile, SmallFile
 from kdr_wsgi.media_types import MediaType, find_media_type
+from kdr_wsgi.open_files import OpenFiles
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.versions import FileVersion
 
@@ -25,6 +28,9 @@ SMALL_FILE_BYTES = 65536
 
 #: What is promised of so many entries is kept ready, at about 2 KB each.
 _PROMISES = 4096
+
+_Opened = TypeVar("_Opened")
+_Opening = Callable[[str, Place, bytes, MediaType], _Opened]
 
 #: How often a file that changes under our eyes is read before we give up.
 _ATTEMPTS = 3
@@ -45,11 +51,20 @@ class FileStore:
         self._contents = contents
         self._cache = cache
         self._rehasher = rehasher
+        self._open_files = OpenFiles()
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)
 
-    def open(self, registration: Registration, entry: bytes) -> File | PromisedFile:
+    @property
+    def cache(self) -> FileCache:
+        """Where small files are kept."""
+        return self._cache
+
+    def open(self, registration: Registration, entry: bytes, *, in_parts: bool = False) -> AnyFile:
         """Return the file that `entry` names; one that a content key names is opened only when that is needed.
+
+        With `in_parts` a large file stays open for those who ask for further
+        parts of it.
 
         Raises
         ------
@@ -63,22 +78,39 @@ class FileStore:
             raise NoSuchEntry
         place = (registration.root, entry, registration.name)
         below = None if registration.kind == "file" else entry
-        kept = self._find_kept(place, below)
+        kept = self._find_kept(place, below, in_parts=in_parts)
         if kept is not None:
             return kept
-        file = _open(registration.root, below, _media_type(entry))
+        open_once = partial(_open, registration.root, below, _media_type(entry))
+        file = open_once()
         if isinstance(file, SmallFile):
             self._cache.add(place, file)
-        return file
+            return file
+        return self._keep_open(place, file, open_once) if in_parts else file
+
+    def _keep_open(self, place: CacheKey, file: OpenFile, open_once: Callable[[], File]) -> OpenFile | KeptFile:
+        if not file.version.is_settled:
+            return file
+        kept = KeptFile(file, open_once)
+        self._open_files.add(place, kept)
+        return kept
 
     def _make_promise(self, registration: Registration, entry: bytes) -> PromisedFile:
         promise = self._contents.find(registration, entry)
         media_type = _media_type(entry)
         version = FileVersion.of(promise.latest.signature)
-        open_promised = partial(self._open_promised, registration.owner, promise, media_type)
-        return PromisedFile(version, media_type, promise.digest, open_promised)
+        opening = partial(self._open_promised, registration.owner, promise, media_type)
+        return PromisedFile(
+            version,
+            media_type,
+            promise.digest,
+            partial(opening, self._open_at),
+            partial(opening, self._open_parts_at),
+        )
 
-    def _open_promised(self, owner: str, promise: Promise, media_type: MediaType) -> File:
+    def _open_promised(
+        self, owner: str, promise: Promise, media_type: MediaType, open_at: _Opening[_Opened]
+    ) -> _Opened:
         """Return the file from the first place that has the bytes that are promised.
 
         Raises
@@ -89,16 +121,26 @@ class FileStore:
         failure: RelayError = ContentChanged()
         for where in chain([promise.latest], islice(promise.find_places(), 1, None)):
             try:
-                return self._open_at(owner, where, promise.digest, media_type)
+                return open_at(owner, where, promise.digest, media_type)
             except (NoSuchEntry, IsDirectory, ContentChanged):
                 continue
             except RelayError as error:
                 failure = error
         raise failure
 
+    def _open_parts_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File | KeptFile:
+        """Return the same as `_open_at`, and keep it open."""
+        place = _promised_place(where, digest, media_type)
+        kept = self._find_kept(place, where.below, in_parts=True)
+        if kept is not None:
+            return kept
+        open_once = partial(self._open_at, owner, where, digest, media_type)
+        file = open_once()
+        return file if isinstance(file, SmallFile) else self._keep_open(place, file, open_once)
+
     def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
-        place = (where.root, where.below or b"", (digest, media_type.content_type))
+        place = _promised_place(where, digest, media_type)
         kept = self._find_kept(place, where.below)
         if kept is not None:
             return kept
@@ -119,7 +161,15 @@ class FileStore:
         file.is_promised = True
         return file
 
-    def _find_kept(self, place: CacheKey, below: bytes | None) -> SmallFile | None:
+    @overload
+    def _find_kept(self, place: CacheKey, below: bytes | None) -> SmallFile | None: ...
+
+    @overload
+    def _find_kept(self, place: CacheKey, below: bytes | None, *, in_parts: bool) -> SmallFile | KeptFile | None: ...
+
+    def _find_kept(
+        self, place: CacheKey, below: bytes | None, *, in_parts: bool = False
+    ) -> SmallFile | KeptFile | None:
         """Return the file that was kept for `place`, if that on disk has not changed since.
 
         Raises
@@ -135,7 +185,12 @@ class FileStore:
             raise NoSuchEntry from None
         except OSError:
             return None
-        return self._cache.find(place, status)
+        kept = self._cache.find(place, status)
+        return self._open_files.find(place, status) if kept is None and in_parts else kept
+
+
+def _promised_place(where: Place, digest: bytes, media_type: MediaType) -> CacheKey:
+    return (where.root, where.below or b"", (digest, media_type.content_type))
 
 
 @lru_cache(256)
@@ -157,7 +212,7 @@ def _media_type(entry: bytes) -> MediaType:
     return find_media_type(entry[entry.rfind(b"/") + 1 :])
 
 
-def _open(root: bytes, below: bytes | None, media_type: MediaType) -> File:
+def _open(root: bytes, below: bytes | None, media_type: MediaType) -> SmallFile | OpenFile:
     """Open the file `root`, or what is `below` it; read it if it is small."""
     for _ in range(_ATTEMPTS):
         file = OpenFile(_open_on_disk(root, below), media_type)

@@ -1,4 +1,4 @@
-"""A real nginx in front of another server: TLS, and a prefix that it takes off."""
+"""A real nginx in front of another server: with TLS and a prefix that it takes off, or set up as the example is."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ http {{
 """
 
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "nginx.conf"
+
+
 @dataclass(frozen=True)
 class Nginx:
     origin: str
@@ -69,20 +72,52 @@ def make_certificate(folder: Path) -> None:
 @contextmanager
 def nginx(folder: Path, upstream: int, prefix: str) -> Iterator[Nginx]:
     """Run nginx, which lets the server on port `upstream` be seen below `prefix`."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    need("nginx", is_there=program is not None, remedy="apt-get install nginx-light")
-    assert program is not None
     make_certificate(folder)
     port = free_port()
     user = "user root;" if os.geteuid() == 0 else ""
-    configuration = folder / "nginx.conf"
-    configuration.write_text(
-        CONFIGURATION.format(folder=folder, port=port, upstream=upstream, prefix=prefix, user=user)
+    with _running(
+        folder, CONFIGURATION.format(folder=folder, port=port, upstream=upstream, prefix=prefix, user=user), port
+    ):
+        yield Nginx(f"https://127.0.0.1:{port}", prefix)
+
+
+@contextmanager
+def example_nginx(folder: Path, upstream: int, changed: dict[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """Run nginx as ``examples/nginx.conf`` sets it up in front of port `upstream`; yield its address.
+
+    Ports and paths are replaced, and what is `changed` besides.
+    """
+    port = free_port()
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    process = subprocess.Popen([program, "-p", str(folder), "-c", str(configuration)], stderr=subprocess.DEVNULL)
+    configuration = EXAMPLE.read_text()
+    for written, replacement in {
+        "user www-data;": "daemon off;" + ("user root;" if os.geteuid() == 0 else ""),
+        "/run/nginx.pid": f"{folder}/nginx.pid",
+        "/var/log/nginx/": f"{folder}/",
+        "http {": f"http {{ {temporary}",
+        "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};",
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        **(changed or {}),
+    }.items():
+        assert written in configuration
+        configuration = configuration.replace(written, replacement)
+    with _running(folder, configuration, port):
+        yield ("127.0.0.1", port)
+
+
+@contextmanager
+def _running(folder: Path, configuration: str, port: int) -> Iterator[None]:
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    need("nginx", is_there=program is not None, remedy="apt-get install nginx-light")
+    assert program is not None
+    (folder / "nginx.conf").write_text(configuration)
+    command = [program, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port, process)
-        yield Nginx(f"https://127.0.0.1:{port}", prefix)
+        yield
     finally:
         process.terminate()
         process.wait(30)

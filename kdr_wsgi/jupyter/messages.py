@@ -13,7 +13,16 @@ Headers = list[tuple[str, str]]
 #: What the relay server acts upon, as Tornado spells it. Cookies, tokens, and whatever speaks of the connection, or
 #: would pretend to come from a proxy, stay here.
 _PASSED_ON = frozenset(
-    ("Accept", "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since", "Range")
+    (
+        "Accept",
+        "Accept-Encoding",
+        "If-Match",
+        "If-Modified-Since",
+        "If-None-Match",
+        "If-Range",
+        "If-Unmodified-Since",
+        "Range",
+    )
 )
 
 #: RFC 9110, 7.6.1: these speak of one connection.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from playwright.sync_api import Browser as ChromiumBrowser
 from playwright.sync_api import Page
 
 from hub import InvalidOption, JupyterRelayHub, LimitReached, ServiceRefused, ServiceUnreachable
-from tests.conftest import free_port, wait_for_port
+from tests.conftest import free_port, make_settled, wait_for_port
 from tests.e2e.conftest import DOMAIN
 from tests.jupyter import Kernel, wait_until
 from tests.jupyterhub import EXAMPLE, Browser, SharedHub, find_proxy, hub_process, shared_hub
@@ -154,6 +155,20 @@ def test_a_file_of_any_name_is_served(shared: SharedHub, tiles: Path, monkeypatc
     answer = fetch(("127.0.0.1", shared.service_port), url, with_token)
     assert is_read(answer)
     assert answer["Content-Type"] == "application/gzip"
+
+
+def test_text_is_compressed_once_on_its_way_through_the_hub(
+    shared: SharedHub, tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = json.dumps([*range(5000)]).encode()
+    (tiles / "a.json").write_bytes(text)
+    url = shared.relay_hub("ada", monkeypatch).serve_tree(tiles)
+    make_settled(tiles / "a.json")
+    packed = shared.fetch(f"{url}a.json", "ada", {"Accept-Encoding": "gzip, deflate, br, zstd"})
+    assert gzip.decompress(packed.body) == text
+    assert (packed["Content-Encoding"], packed["Vary"]) == ("gzip", "Accept-Encoding")
+    plain = shared.fetch(f"{url}a.json", "ada")
+    assert (plain.body, plain["Vary"]) == (text, packed["Vary"])
 
 
 # --- logins ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""WTML with absolute URLs, from a real gunicorn, as the browser's side of the proxies wants it."""
+"""WTML with absolute URLs, from real servers, as the browser's side of the proxies wants it."""
 
 from __future__ import annotations
 

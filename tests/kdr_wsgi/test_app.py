@@ -54,7 +54,7 @@ def test_what_nobody_foresaw_is_logged_and_told_in_one_line(
     (tree / "a").write_text("x")
     url = hub.serve_tree(tree, visibility="public") + "a"
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError(f"secret path {tree}")
 
     monkeypatch.setattr(relay_module, "answer_file", fail)

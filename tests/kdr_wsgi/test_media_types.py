@@ -43,6 +43,23 @@ def test_data_are_not_active(name: bytes) -> None:
     assert not find_media_type(name).is_active
 
 
+@pytest.mark.parametrize(
+    "name",
+    "a.json a.geojson a.js a.mjs a.html a.css a.csv a.txt a.svg a.xml a.wtml a.wasm a.vot a.gltf a.yml .zarray".split(),
+)
+def test_what_is_text_or_as_wordy_is_compressible(name: str) -> None:
+    assert find_media_type(name.encode()).is_compressible
+
+
+@pytest.mark.parametrize(
+    "name",
+    "a.png a.jpg a.webp a.gz a.br a.zst a.zip a.mp4 a.fits a.fz a.tiff a.npy a.bin a a.pmtiles a.parquet "
+    "a.json.gz a.woff2 a.pdf a.nc a.h5".split(),
+)
+def test_what_is_packed_already_or_unknown_is_not(name: str) -> None:
+    assert not find_media_type(name.encode()).is_compressible
+
+
 def test_the_machines_own_tables_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "mime.types").write_text("text/evil png unknown\n")
     program = (

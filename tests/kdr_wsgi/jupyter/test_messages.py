@@ -55,7 +55,10 @@ def test_the_server_is_told_who_asks_and_where_the_browser_is() -> None:
 
 
 def test_what_the_server_acts_upon_is_passed_on() -> None:
-    request = understood(Range="bytes=0-1", If_Range='"a"', If_None_Match='"b"', Accept="text/plain")
+    request = understood(
+        Range="bytes=0-1", If_Range='"a"', If_None_Match='"b"', Accept="text/plain", Accept_Encoding="br, gzip;q=0.5"
+    )
+    assert request[b"accept-encoding"] == b"br, gzip;q=0.5"
     assert request[b"range"] == b"bytes=0-1"
     assert request[b"if-range"] == b'"a"'
     assert request[b"if-none-match"] == b'"b"'

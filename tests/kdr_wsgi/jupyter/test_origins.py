@@ -83,6 +83,11 @@ def test_no_origin(text: str) -> None:
     assert not is_origin(text)
 
 
+def test_an_answer_for_an_allowed_origin_has_one_vary() -> None:
+    headers = with_credentials([("Vary", "Accept-Encoding"), ("ETag", '"a"')], "https://viewer.example")
+    assert [value for name, value in headers if name == "Vary"] == ["Accept-Encoding, Origin"]
+
+
 def test_an_answer_for_an_allowed_origin_names_it() -> None:
     headers = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Headers", "Range"), ("ETag", '"a"')]
     assert with_credentials(headers, "https://viewer.example") == [
