@@ -26,6 +26,7 @@ from hub.registration import VISIBILITIES, Registration, Source
 from hub.registry import Registry
 from hub.servers import announced
 from hub.settings import find_registry_path
+from kdr_wsgi.servers import SERVERS, Run, find_runner
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
@@ -96,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"default: {DEFAULT_BIND}; port 0: a free one",
     )
     serve.add_argument("--workers", metavar="N", type=_positive_int, default=2, help="processes (default: 2)")
+    serve.add_argument(
+        "--server",
+        choices=SERVERS,
+        default=SERVERS[0],
+        help=f"what runs the application (default: {SERVERS[0]}); granian is faster, and an extra",
+    )
     serve.add_argument(
         "--publish",
         metavar="PATH",
@@ -213,6 +220,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.as_owner:
         config["KDR_AS_OWNER"] = "1"
     settings = read_settings(config)
+    run = find_runner(options.server)
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url, route=settings.route)
     hub.registry.open()
     try:
@@ -222,14 +230,14 @@ def _serve(options: argparse.Namespace) -> int:
     with listener:
         with closing(hub.registry):
             published = [_register(hub, path, visibility="public") for path in options.publish]
-        _run_server(listener, config, settings, options.workers, published)
+        _run_server(run, listener, config, settings, options.workers, published)
     return 0
 
 
 def _run_server(
-    listener: socket.socket, config: dict[str, str], settings: Settings, workers: int, published: list[str]
+    run: Run, listener: socket.socket, config: dict[str, str], settings: Settings, workers: int, published: list[str]
 ) -> None:
-    from kdr_wsgi import serving, sockets
+    from kdr_wsgi import sockets
 
     url = sockets.url_of(listener)
     if settings.as_owner and not url.startswith("unix:"):
@@ -242,7 +250,7 @@ def _run_server(
             print(path if url.startswith("unix:") else url + path, flush=True)
 
     with announced(settings.registry, "kdr serve", url, settings.route):
-        serving.run(listener, config, workers, when_ready=tell)
+        run(listener, config, workers, when_ready=tell)
 
 
 def _publish(options: argparse.Namespace) -> int:

@@ -59,7 +59,7 @@ def hub(registry_path: Path) -> Iterator[JupyterRelayHub]:
 
 @dataclass
 class LiveServer:
-    """A gunicorn that runs, and a hub that publishes to it."""
+    """A server that runs, and a hub that publishes to it."""
 
     address: tuple[str, int]
     process: subprocess.Popen[bytes]
@@ -98,11 +98,11 @@ def live_server(
     environment: dict[str, str] | None = None,
     wrapper: list[str] | None = None,
 ) -> Iterator[LiveServer]:
-    """Run gunicorn with `create_app` as an administrator would, without the command `kdr`."""
+    """Run gunicorn with `create_app` as an administrator would, without the command `kdr`; or granian with it."""
     registry = folder / "registry" / "registry.sqlite"
     port = free_port()
-    command = [
-        *(wrapper or []),
+    granian = [sys.executable, "-m", "kdr_wsgi", "serve", "--server", "granian"]
+    gunicorn = [
         sys.executable,
         "-m",
         "gunicorn",
@@ -121,6 +121,10 @@ def live_server(
         f"127.0.0.1:{port}",
         "kdr_wsgi:create_app()",
     ]
+    if worker_class == "granian":
+        command = [*(wrapper or []), *granian, "--workers", str(workers), "--bind", f"127.0.0.1:{port}"]
+    else:
+        command = [*(wrapper or []), *gunicorn]
     process = subprocess.Popen(command, env={**os.environ, "KDR_REGISTRY": str(registry), **(environment or {})})
     hub = JupyterRelayHub(registry=registry, base_url="/", key_prefix="")
     try:
@@ -132,9 +136,9 @@ def live_server(
         process.wait(30)
 
 
-@pytest.fixture(scope="session", params=["gthread", "sync"])
+@pytest.fixture(scope="session", params=["gthread", "sync", "granian"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server for all tests that only read; once with each worker class."""
+    """A server for all tests that only read; once with each worker class of gunicorn, and once with granian."""
     with live_server(tmp_path_factory.mktemp(request.param), request.param) as running:
         yield running
 

@@ -25,7 +25,8 @@ class Answer:
 
     @property
     def names(self) -> set[str]:
-        return {name for name, _ in self.headers}
+        """Those of the headers, in small letters; but for Connection, which need not be sent (RFC 9112, 9.3)."""
+        return {name.lower() for name, _ in self.headers} - {"connection"}
 
 
 class Connection:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jupyter_server.extension.application import ExtensionApp
 from tornado.routing import PathMatches, Rule
-from traitlets import Bool, Integer, List, TraitError, Unicode, default, validate
+from traitlets import Bool, Enum, Integer, List, TraitError, Unicode, default, validate
 
 from hub.errors import InvalidOption
 from hub.servers import announced
@@ -19,6 +19,8 @@ from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
 from kdr_wsgi.origins import Origins, is_origin
 from kdr_wsgi.predecessor import explain_route
+from kdr_wsgi.servers import SERVERS, check_installed
+from kdr_wsgi.settings import SettingError
 
 #: What Jupyter, its applications and JupyterHub have directly below the base URL.
 _ROUTES_OF_JUPYTER = frozenset(
@@ -33,6 +35,18 @@ class KernelDataRelay(ExtensionApp):
     name = "kernel_data_relay"
 
     workers = Integer(1, min=1, help="Processes that serve files.").tag(config=True)
+
+    server = Enum(
+        SERVERS, SERVERS[0], help="What runs these processes; 'granian' is faster, and needs kdr-wsgi[granian]."
+    ).tag(config=True)
+
+    @validate("server")
+    def _check_server(self, proposal: Any) -> str:
+        try:
+            check_installed(proposal["value"])
+        except SettingError as error:
+            raise TraitError(f"server: {error}") from error
+        return str(proposal["value"])
 
     registry_path = Unicode(
         help="The registry's file. Default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory."
@@ -90,6 +104,7 @@ class KernelDataRelay(ExtensionApp):
                 "KDR_BEHIND_RELAY": "1",
             },
             self.workers,
+            self.server,
             self.log,
         )
         connections = THREADS * self.workers

@@ -1,4 +1,4 @@
-"""The process that the Jupyter relay starts, with a descriptor, its own number, workers and threads."""
+"""The process that the Jupyter relay starts, with a descriptor, its own number, workers, threads and what runs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hub.errors import HubError
-from kdr_wsgi import serving
+from kdr_wsgi.servers import find_runner
 from kdr_wsgi.settings import SettingError
 
 #: A child that the Jupyter server forked may hold the pipe open after its end.
@@ -21,11 +21,12 @@ LOOK_SECONDS = 2.0
 
 def main() -> int:
     """Serve on the socket that was handed over, until the Jupyter server ends."""
-    descriptor, parent, workers, threads = map(int, sys.argv[1:])
+    descriptor, parent, workers, threads = map(int, sys.argv[1:5])
     listener = socket.socket(fileno=descriptor)
     threading.Thread(target=_end_with, args=(parent, Path(listener.getsockname())), daemon=True).start()
     try:
-        serving.run(listener, {}, workers, threads=threads, is_borrowed=True)
+        run = find_runner(sys.argv[5])
+        run(listener, {}, workers, threads=threads, is_borrowed=True)
     except (HubError, SettingError) as error:
         print(f"kdr: the relay server cannot start: {error}", file=sys.stderr)
         return 1

@@ -55,12 +55,15 @@ class Supervisor:
         Variables for the server, over those of this process.
     workers : int
         Processes that serve.
+    server : str
+        What runs them: one of `kdr_wsgi.servers.SERVERS`.
     log : Logger
     """
 
-    def __init__(self, environment: Mapping[str, str], workers: int, log: logging.Logger) -> None:
+    def __init__(self, environment: Mapping[str, str], workers: int, server: str, log: logging.Logger) -> None:
         self._environment = environment
         self._workers = workers
+        self._server = server
         self._log = log
         self._path: Path | None = None
         self._task: asyncio.Task[None] | None = None
@@ -137,7 +140,7 @@ class Supervisor:
 
     async def _start(self, listener: socket.socket, directory: Path) -> Process:
         descriptor = listener.fileno()
-        arguments = (descriptor, os.getpid(), self._workers, THREADS)
+        arguments = (descriptor, os.getpid(), self._workers, THREADS, self._server)
         # What lets somebody in to Jupyter is no business of the relay server's.
         inherited = {name: value for name, value in os.environ.items() if "TOKEN" not in name}
         return await asyncio.create_subprocess_exec(

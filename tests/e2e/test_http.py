@@ -1,4 +1,4 @@
-"""What goes over the wire, byte by byte, from a real gunicorn."""
+"""What goes over the wire, byte by byte, from real servers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ LARGE = os.urandom(300_000)
 MODIFIED = 1_700_000_000
 
 COMMON = {
-    "Server",
-    "Date",
-    "Connection",
-    "Access-Control-Allow-Origin",
-    "Access-Control-Allow-Methods",
-    "Access-Control-Allow-Headers",
-    "Access-Control-Expose-Headers",
-    "X-Content-Type-Options",
-    "Cache-Control",
+    "server",
+    "date",
+    "access-control-allow-origin",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-expose-headers",
+    "x-content-type-options",
+    "cache-control",
 }
-OF_FILES = COMMON | {"Accept-Ranges", "ETag", "Last-Modified"}
-BODY = {"Content-Type", "Content-Length"}
+OF_FILES = COMMON | {"accept-ranges", "etag", "last-modified"}
+BODY = {"content-type", "content-length"}
 
 EARLIER, LATER = formatdate(MODIFIED - 1, usegmt=True), formatdate(MODIFIED + 1, usegmt=True)
 SAME = formatdate(MODIFIED, usegmt=True)
@@ -124,10 +123,10 @@ def ask(server: LiveServer, path: str, headers: dict[str, str], method: str = "G
         answer = connection.request(method, path, headers)
         assert answer.is_whole
         assert connection.buffer == b""
-        if answer["Connection"] == "keep-alive":
-            assert connection.request("GET", "/wwtkdr/_probe").status == 200
-        else:
+        if "Connection" in answer and answer["Connection"] == "close":
             assert connection.socket.recv(1) == b""
+        else:
+            assert connection.request("GET", "/wwtkdr/_probe").status == 200
     return answer
 
 
@@ -152,7 +151,7 @@ def test_preconditions_in_the_order_of_rfc_9110(
         assert answer["Content-Length"] == str(len(body))
         assert answer.body == (body if method == "GET" else b"")
     if status == 206:
-        assert answer.names == OF_FILES | BODY | {"Content-Range"}
+        assert answer.names == OF_FILES | BODY | {"content-range"}
         assert answer.body == body[:10]
     if status == 412:
         assert answer.names == COMMON | BODY
@@ -170,7 +169,7 @@ def test_ranges(server: LiveServer, tree: Path, header: str, expected: tuple[int
     elif expected == 416:
         assert answer.status == 416
         assert answer["Content-Range"] == "bytes */1024"
-        assert answer.names == COMMON | BODY | {"Content-Range"}
+        assert answer.names == COMMON | BODY | {"content-range"}
     else:
         assert isinstance(expected, tuple)
         start, stop = expected
@@ -390,7 +389,10 @@ def test_over_long_paths_are_refused(server: LiveServer, tree: Path) -> None:
     assert ask(server, url + "x" * 300, {}).status == 404
     assert ask(server, url + "x/" * 1000, {}).status == 404
     with Connection(server.address) as connection:
-        assert connection.request("GET", url + "x" * 9000).status == 414
+        # Gunicorn refuses a longer line than 8,190 bytes; granian, one of 64 KiB.
+        assert connection.request("GET", url + "x" * 9000).status in (404, 414)
+    with Connection(server.address) as connection:
+        assert connection.request("GET", url + "x" * 70_000).status == 414
 
 
 def test_a_registration_that_changes_its_headers_is_sent_anew(server: LiveServer, tree: Path) -> None:
@@ -415,7 +417,8 @@ def test_headers_of_any_length_are_answered_at_once(server: LiveServer, tree: Pa
         ("If-Match", '"a",' * 2000, url, 412),
     ):
         with Connection(server.address) as connection:
-            lines = "".join(f"{name}: {text}\r\n" for _ in range(80))
+            # Granian takes 400 KiB of them.
+            lines = "".join(f"{name}: {text}\r\n" for _ in range(45))
             connection.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
             started = time.monotonic()
             assert connection.receive().status == status

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 from blake3 import blake3
 
+from kdr_wsgi.servers import SERVERS
 from tests.conftest import make_settled
 from tests.jupyter import TOKEN, WITH_TOKEN, JupyterServer, Kernel, jupyter_server, wait_until
 from tests.raw_http import Connection
@@ -24,10 +25,11 @@ from tests.raw_http import Connection
 GIB = 1 << 30
 
 
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+@pytest.fixture(scope="module", params=SERVERS)
+def jupyter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]:
+    chosen = f"--KernelDataRelay.server={request.param}"
     # A base URL as JupyterHub gives it to a user whose name has a blank.
-    with jupyter_server(tmp_path_factory.mktemp("jupyter"), base_url="/user/a%20b/") as running:
+    with jupyter_server(tmp_path_factory.mktemp("jupyter"), chosen, base_url="/user/a%20b/") as running:
         yield running
 
 
@@ -433,9 +435,12 @@ def test_the_socket_is_for_the_user_alone(jupyter: JupyterServer, kernel: Kernel
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_the_jupyter_server_ends(tmp_path: Path, tiles: Path, end: signal.Signals) -> None:
-    with jupyter_server(tmp_path) as jupyter:
+def test_nothing_is_left_when_the_jupyter_server_ends(
+    tmp_path: Path, tiles: Path, end: signal.Signals, server: str
+) -> None:
+    with jupyter_server(tmp_path, f"--KernelDataRelay.server={server}") as jupyter:
         with jupyter.kernel() as kernel:
             url = kernel.publish(tiles)
             assert jupyter.fetch(f"{url}7.png").status == 200
@@ -452,8 +457,9 @@ def test_nothing_is_left_when_the_jupyter_server_ends(tmp_path: Path, tiles: Pat
         wait_until(lambda: not Path(f"/proc/{kernel_process}").exists(), "the kernel is left")
 
 
-def test_a_reader_still_reading_does_not_keep_the_server_alive(tmp_path: Path, big: Path) -> None:
-    with jupyter_server(tmp_path) as jupyter, jupyter.kernel() as kernel:
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_reader_still_reading_does_not_keep_the_server_alive(tmp_path: Path, big: Path, server: str) -> None:
+    with jupyter_server(tmp_path, f"--KernelDataRelay.server={server}") as jupyter, jupyter.kernel() as kernel:
         url = kernel.publish(big)
         with Connection(jupyter.address) as connection:
             connection.send("GET", f"{url}big.bin", with_host(jupyter, WITH_TOKEN))

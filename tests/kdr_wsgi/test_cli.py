@@ -20,7 +20,9 @@ from hub.registration import Registration
 from hub.registry import Registry
 from hub.servers import announced
 from hub.version import VERSION
+from kdr_wsgi import servers
 from kdr_wsgi.cli import main
+from kdr_wsgi.servers import SERVERS
 from kdr_wsgi.settings import SETTINGS
 from tests.raw_http import fetch
 
@@ -311,9 +313,10 @@ def serve(registry_path: Path) -> Iterator[Callable[..., Serving]]:
         yield lambda *arguments, **options: Serving(stack, registry_path, *map(str, arguments), **options)
 
 
-def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
+@pytest.mark.parametrize("name", SERVERS)
+def test_serve_prints_where_and_what(serve: Callable[..., Serving], kdr: Kdr, tree: Path, name: str) -> None:
     (tree / "a").write_text("x")
-    server = serve("--bind", "127.0.0.1:0", "--publish", tree, tree / "a", lines=3)
+    server = serve("--server", name, "--bind", "127.0.0.1:0", "--publish", tree, tree / "a", lines=3)
     where = server.lines[0].removeprefix("listening on ")
     first, second = (line.removeprefix(where) for line in server.lines[1:])
     assert fetch(server.address, first + "a").body == b"x"
@@ -362,15 +365,16 @@ def test_serve_as_owner_reads_all_and_warns_on_tcp(serve: Callable[..., Serving]
     assert (code, "every user of this machine can read your private registrations" in err) == (0, True)
 
 
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_unix_socket_is_for_the_user_alone_and_goes_with_the_server(
-    serve: Callable[..., Serving], kdr: Kdr, tree: Path, tmp_path: Path
+    serve: Callable[..., Serving], kdr: Kdr, tree: Path, tmp_path: Path, name: str
 ) -> None:
     (tree / "a").write_text("x")
     kdr("publish", tree, "--key", "mine")
     path = tmp_path / "s"
     umask = os.umask(0)
     try:
-        server = serve("--bind", f"unix:{path}", "--as-owner")
+        server = serve("--server", name, "--bind", f"unix:{path}", "--as-owner")
     finally:
         os.umask(umask)
     assert server.lines == [f"listening on unix:{path}"]
@@ -383,16 +387,19 @@ def test_a_unix_socket_is_for_the_user_alone_and_goes_with_the_server(
     assert not path.exists()
 
 
-def test_what_a_killed_server_left_is_replaced(serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_a_killed_server_left_is_replaced(
+    serve: Callable[..., Serving], kdr: Kdr, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "s"
-    killed = serve("--bind", f"unix:{path}", "--workers", "1")
+    killed = serve("--server", name, "--bind", f"unix:{path}", "--workers", "1")
     assert fetch(str(path), "/wwtkdr/_probe").status == 200
     (worker,) = Path(f"/proc/{killed.process.pid}/task/{killed.process.pid}/children").read_text().split()
     killed.process.kill()
     killed.process.wait()
     os.kill(int(worker), signal.SIGKILL)
     assert "nothing runs for this registry" in kdr("doctor")[1]
-    server = serve("--bind", f"unix:{path}")
+    server = serve("--server", name, "--bind", f"unix:{path}")
     assert fetch(str(path), "/wwtkdr/_probe").status == 200
     assert server.stop() == (0, "")
     (tmp_path / "file").touch()
@@ -462,6 +469,16 @@ def test_what_cannot_be_served_is_not_published(kdr: Kdr, tree: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         kdr("serve", "--bind", f"127.0.0.1:{other.getsockname()[1]}", "--publish", tree)
     assert kdr("list", "--json")[1] == "[]\n"
+
+
+def test_a_server_that_is_not_installed_is_told_before_anything_is_published(
+    kdr: Kdr, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "find_spec", lambda _name: None)
+    code, _, err = kdr("serve", "--server", "granian", "--publish", tree)
+    assert code == 1
+    assert err == "kdr: granian cannot be used: it is not installed; run: pip install 'kdr-wsgi[granian]'\n"
+    assert kdr("list")[1] == ""
 
 
 def test_a_busy_port_is_told_at_once(kdr: Kdr) -> None:

@@ -90,14 +90,14 @@ def test_a_temporary_folder_with_a_long_name_is_passed_over(base: Path, monkeypa
 def test_with_no_place_for_a_socket_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "PATH_BYTES", 10)
     with pytest.raises(OSError, match="set TMPDIR to a directory of yours with a path of at most"):
-        Supervisor({}, 1, LOG).address()
+        Supervisor({}, 1, "gunicorn", LOG).address()
 
 
 def run_supervised(check: Callable[[Supervisor], object], registry: Path, base: Path) -> None:
     """Run `check` beside a relay server that is supervised, and then stop it."""
 
     async def main() -> None:
-        watched = Supervisor({"KDR_REGISTRY": str(registry), "TMPDIR": str(base)}, 1, LOG)
+        watched = Supervisor({"KDR_REGISTRY": str(registry), "TMPDIR": str(base)}, 1, "gunicorn", LOG)
         try:
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
             watched.address()
@@ -169,7 +169,7 @@ def test_after_the_end_nothing_is_started(registry_path: Path, base: Path, monke
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(base))
 
     async def main() -> None:
-        watched = Supervisor({"KDR_REGISTRY": str(registry_path)}, 1, LOG)
+        watched = Supervisor({"KDR_REGISTRY": str(registry_path)}, 1, "gunicorn", LOG)
         await watched.stop()
         with pytest.raises(OSError, match="the Jupyter server ends"):
             watched.address()
