@@ -1,4 +1,4 @@
-"""What the benchmarks share: files, servers to compare with, and wrk."""
+"""What the benchmarks share: files, gunicorn's command, and wrk."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ import os
 import platform
 import re
 import shutil
-import signal
-import socket
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.processes import LAST_CORE
+
 TILES = 1000
 TILE_BYTES = 20 * 1024
-
-FIRST_CORE = 0
-LAST_CORE = (os.cpu_count() or 1) - 1
 
 #: How long wrk waits for an answer, before it counts it as a failure.
 PATIENCE_SECONDS = 10
@@ -88,62 +85,54 @@ def make_big(path: Path, size_bytes: int) -> None:
             big.write(block[: size_bytes - start])
 
 
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def gunicorn(application: str, port: int, threads: int) -> list[str]:
+def gunicorn(application: str, port: int, threads: int, worker: str = "gthread", workers: int = 1) -> list[str]:
     """Return the command that serves `application`."""
     command = [sys.executable, "-m", "gunicorn", "--log-level", "warning", "--no-control-socket"]
-    command += ["-k", "gthread", "--threads", str(threads), "--worker-connections", "1000"]
-    return [*command, "-b", f"127.0.0.1:{port}", application]
+    command += ["-k", worker, "--workers", str(workers), "--threads", str(threads), "--worker-connections", "1000"]
+    return [*command, "--keep-alive", "75", "-b", f"127.0.0.1:{port}", application]
 
 
-@contextmanager
-def running(command: list[str], port: int, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on the first core until the block ends."""
-    command = ["taskset", "-c", str(FIRST_CORE), *command]
-    # In a session of its own: Ctrl-C is for this process, which ends the others in order.
-    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 30
-        while not is_listening(port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"did not start: {command}")
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+def ask_with_wrk(
+    url: str,
+    lua: str,
+    folder: Path,
+    seconds: int,
+    connections: int,
+    cores: Iterable[int] = (LAST_CORE,),
+    *,
+    is_missing: bool = False,
+) -> Sample:
+    """Let wrk ask for some seconds what `lua` says; the script is put into `folder`.
 
-
-def is_listening(port: int) -> bool:
-    """Whether somebody accepts connections on `port`."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def ask_with_wrk(url: str, lua: str, folder: Path, seconds: int, connections: int, core: int = LAST_CORE) -> Sample:
-    """Let wrk ask for some seconds what `lua` says; the script is put into `folder`."""
+    With `is_missing` only refusals are right answers.
+    """
     script = folder / "question.lua"
     script.write_text(lua)
-    command = ["taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency"]
+    command = [
+        "taskset",
+        "-c",
+        ",".join(map(str, cores)),
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}",
+        "--latency",
+    ]
     command += ["--timeout", f"{PATIENCE_SECONDS}s", "-s", str(script), url]
     timeout = seconds + 3 * PATIENCE_SECONDS
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout).stdout
-    return parse_wrk(printed, connections)
+    return parse_wrk(printed, connections, is_missing=is_missing)
 
 
-def parse_wrk(printed: str, connections: int) -> Sample:
-    """Return the figures in what wrk has printed."""
+def parse_wrk(printed: str, connections: int, *, is_missing: bool = False) -> Sample:
+    """Return the figures in what wrk has printed; with `is_missing`, refusals are what was asked for."""
     answered = int(re.search(r"(\d+) requests in", printed)[1])  # type: ignore[index]  # it is always there
     per_second = float(re.search(r"Requests/sec:\s+([\d.]+)", printed)[1])  # type: ignore[index]  # it is always there
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", printed)
     broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", printed)
     failed = int(refused[1]) if refused else 0
+    if is_missing:
+        failed = answered - failed
     good = max(answered - failed, 0)
     failed += sum(map(int, broken.groups())) if broken else 0
     return Sample(
@@ -157,6 +146,17 @@ def parse_wrk(printed: str, connections: int) -> Sample:
 def _percentile_ms(percent: int, printed: str) -> float:
     value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", printed).groups()  # type: ignore[union-attr]  # it is always there
     return float(value) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[unit]
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """Return the median of those values that exist."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def shown(value: float | None, form: str) -> str:
+    """Format a figure, or what stands for none."""
+    return "-" if value is None else format(value, form)
 
 
 def write_figures(path: Path, figures: object, about: dict[str, object] | None = None) -> None:

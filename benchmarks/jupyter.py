@@ -16,8 +16,6 @@ import importlib.util
 import json
 import os
 import re
-import select
-import signal
 import statistics
 import subprocess
 import sys
@@ -28,31 +26,41 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import websocket
 
 from benchmarks.common import (
-    FIRST_CORE,
-    LAST_CORE,
     SEND_FROM_DIRECTORY,
     TILE_BYTES,
     TILES_LUA,
     Sample,
     ask_with_wrk,
-    free_port,
     gunicorn,
-    is_listening,
     make_big,
     make_tiles,
+    median,
     need,
-    running,
+    shown,
     write_figures,
+)
+from benchmarks.figures import Column, Figures
+from benchmarks.processes import (
+    FIRST_CORE,
+    LAST_CORE,
+    PATIENCE_SECONDS,
+    StartError,
+    descendants,
+    end,
+    end_in_order,
+    free_port,
+    is_listening,
+    pin,
+    running,
 )
 
 FLOOR = "constant body"
@@ -98,6 +106,9 @@ BROWSER = {
     "Sec-Fetch-Dest": "image",
 }
 
+#: The table of the run of everything.
+THROUGH_JUPYTER = "Through a Jupyter server, tiles of 20 KB"
+
 #: Of the gunicorn behind jupyter-server-proxy; as `benchmarks.direct` has by default.
 THREADS = 16
 
@@ -108,9 +119,6 @@ LARGE_MEGABYTES = (64, 300, 1000)
 
 #: How often the event loop's health is asked for during a download.
 HEARTBEAT_SECONDS = 0.005
-
-#: How long a start, a stop or a first answer may take.
-PATIENCE_SECONDS = 60.0
 
 #: A download that makes no progress for so long has failed.
 DOWNLOAD_SECONDS = 120.0
@@ -151,9 +159,8 @@ class Case:
     layout: str
 
     def __str__(self) -> str:
-        plural = "" if self.connections == 1 else "s"
         doing = "busy" if self.is_kernel_busy else "idle"
-        return f"tiles, {self.connections} connection{plural}, kernel {doing}, {self.layout}"
+        return f"tiles, {_connections(self)}, kernel {doing}, {self.layout}"
 
 
 @dataclass
@@ -266,9 +273,9 @@ class Jupyter:
 
     def pin(self, layout: Layout) -> None:
         """Put the server, its kernel and what stands behind it on their cores."""
-        _pin(self.process.pid, layout.server)
-        for process in _descendants(self.process.pid):
-            _pin(process, layout.kernel if process == self.kernel_process else layout.backend)
+        pin([self.process.pid], [layout.server])
+        for process in descendants(self.process.pid):
+            pin([process], [layout.kernel if process == self.kernel_process else layout.backend])
 
     def resident(self) -> float:
         """Return the megabytes of memory that the server has."""
@@ -289,6 +296,10 @@ class Jupyter:
 
 class NoAnswerError(Exception):
     """A peer does not send what it is asked for; the sentence tells what it does."""
+
+
+#: What may go wrong with one peer, and leaves the others as they are.
+FAILURES = (NoAnswerError, StartError, RuntimeError, OSError, subprocess.SubprocessError, websocket.WebSocketException)
 
 
 @dataclass
@@ -333,9 +344,8 @@ class Peer:
         """Put its processes and this one, the client, on their cores."""
         self.jupyter.pin(layout)
         if self.backend is not None:
-            for process in (self.backend.pid, *_descendants(self.backend.pid)):
-                _pin(process, layout.backend)
-        _pin(os.getpid(), layout.client)
+            pin([self.backend.pid, *descendants(self.backend.pid)], [layout.backend])
+        pin([os.getpid()], [layout.client])
 
 
 def _execute_request(code: str) -> dict[str, Any]:
@@ -374,26 +384,6 @@ def _printed(messages: Iterator[dict[str, Any]]) -> str:
     return printed.strip()
 
 
-def _descendants(process: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # It has just ended.
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    found = [process]
-    for known in found:  # It grows meanwhile.
-        found += children.get(known, [])
-    return found[1:]
-
-
-def _pin(process: int, core: int) -> None:
-    """Put every thread of a process on one core; threads that it starts later inherit that."""
-    for task in Path(f"/proc/{process}/task").glob("*"):
-        with suppress(ProcessLookupError):
-            os.sched_setaffinity(int(task.name), {core})
-
-
 @contextmanager
 def running_jupyter(folder: Path, root: Path, extension: str | None, log: Path) -> Iterator[Jupyter]:
     """Start a Jupyter server with one of `EXTENSIONS`; end it, and all that it has started, with the block."""
@@ -418,29 +408,20 @@ def running_jupyter(folder: Path, root: Path, extension: str | None, log: Path) 
     try:
         yield Jupyter(process, port, token, log)
     finally:
-        _end(process)
+        end(process)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its descendants, in order if they can."""
-    family = []
-    for descendant in _descendants(process.pid) if process.poll() is None else ():
-        with suppress(ProcessLookupError):
-            family.append(os.pidfd_open(descendant))  # Whoever gets its number next is not meant.
-    process.terminate()
-    try:
-        process.wait(PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for descendant in family:
-        if not select.select([descendant], [], [], 5)[0]:
-            signal.pidfd_send_signal(descendant, signal.SIGKILL)
-        os.close(descendant)
+def start_peers(
+    stack: ExitStack, folder: Path, root: Path, on_failure: Callable[[str, str], None] | None = None
+) -> list[Peer]:
+    """Start every server and return the peers, the floor first.
 
-
-def start_peers(stack: ExitStack, folder: Path, root: Path) -> list[Peer]:
-    """Start every server and return the peers, the floor first."""
+    Parameters
+    ----------
+    on_failure : callable, optional
+        Called with the name of a peer that is left out, and why. Without it only the old relay may be left
+        out, where it is not installed, and other failures are raised.
+    """
     (folder / "bench_constant.py").write_text(CONSTANT)
     (folder / "bench_flask.py").write_text(SEND_FROM_DIRECTORY)
     wanted = {
@@ -453,31 +434,48 @@ def start_peers(stack: ExitStack, folder: Path, root: Path) -> list[Peer]:
     missing = [name for name in ("wwt_kernel_data_relay", "pywwt") if importlib.util.find_spec(name) is None]
     if missing:
         del wanted[OLD_RELAY]
-        remedy = "pip install pywwt wwt_kernel_data_relay"
-        print(f"without {OLD_RELAY}, since {' and '.join(missing)} cannot be imported: {remedy}", file=sys.stderr)
+        reason = f"{' and '.join(missing)} cannot be imported: pip install pywwt wwt_kernel_data_relay"
+        print(f"without {OLD_RELAY}, since {reason}", file=sys.stderr)
+        if on_failure is not None:
+            on_failure(OLD_RELAY, reason)
     servers = {
         name: stack.enter_context(running_jupyter(folder, root, extension, folder / f"jupyter-{number}.log"))
         for number, (name, extension) in enumerate(wanted.items())
     }
     peers = []
     for name, jupyter in servers.items():
-        jupyter.wait()
-        backend = None
-        if name == FLOOR:
-            path = "/constant/"
-        elif name == "/files/":
-            path = "/files/"
-        elif name == "jupyter-server-proxy":
-            port = free_port()
-            environment = {"BENCH_ROOT": str(root), "PYTHONPATH": str(folder)}
-            backend = stack.enter_context(running(gunicorn("bench_flask:flask", port, THREADS), port, environment))
-            path = f"/proxy/{port}/"
-        else:
-            publish = PUBLISH_TO_OLD_RELAY if name == OLD_RELAY else PUBLISH
-            path = urllib.parse.urlsplit(jupyter.execute(publish.format(root=str(root)))).path
-        peers.append(Peer(name, jupyter, path, backend))
-        peers[-1].wait(root)
+        try:
+            peers.append(_start_peer(stack, name, jupyter, folder, root))
+        except FAILURES as error:
+            if on_failure is None:
+                raise
+            on_failure(name, reason_of(error))
     return peers
+
+
+def _start_peer(stack: ExitStack, name: str, jupyter: Jupyter, folder: Path, root: Path) -> Peer:
+    jupyter.wait()
+    backend = None
+    if name == FLOOR:
+        path = "/constant/"
+    elif name == "/files/":
+        path = "/files/"
+    elif name == "jupyter-server-proxy":
+        port = free_port()
+        environment = {"BENCH_ROOT": str(root), "PYTHONPATH": str(folder)}
+        backend = stack.enter_context(running(gunicorn("bench_flask:flask", port, THREADS), port, environment))
+        path = f"/proxy/{port}/"
+    else:
+        publish = PUBLISH_TO_OLD_RELAY if name == OLD_RELAY else PUBLISH
+        path = urllib.parse.urlsplit(jupyter.execute(publish.format(root=str(root)))).path
+    peer = Peer(name, jupyter, path, backend)
+    peer.wait(root)
+    return peer
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error) or type(error).__name__).partition("\n")[0]
 
 
 def measure_tiles(peer: Peer, case: Case, folder: Path, root: Path, seconds: int) -> Sample:
@@ -488,7 +486,7 @@ def measure_tiles(peer: Peer, case: Case, folder: Path, root: Path, seconds: int
     headers = [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in peer.jupyter.headers.items()]
     lua = "\n".join([*headers, TILES_LUA])
     with peer.jupyter.computing(seconds) if case.is_kernel_busy else ExitStack():
-        return ask_with_wrk(peer.url, lua, folder, seconds, case.connections, layout.client)
+        return ask_with_wrk(peer.url, lua, folder, seconds, case.connections, [layout.client])
 
 
 def measure_downloads(peer: Peer, root: Path, layout: Layout, taken: dict[str, dict[int, list[Download]]]) -> None:
@@ -568,17 +566,6 @@ def heartbeat(jupyter: Jupyter) -> Iterator[list[float]]:
         thread.join()
 
 
-def median(values: list[float | None]) -> float | None:
-    """Return the median of those values that exist."""
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def shown(value: float | None, form: str) -> str:
-    """Format a figure, or what stands for none."""
-    return "-" if value is None else format(value, form)
-
-
 def report_tiles(samples: dict[str, list[Sample]]) -> dict[str, Any]:
     """Print a table of tiles, and return its figures."""
     medians = {name: statistics.median(sample.per_second for sample in taken) for name, taken in samples.items()}
@@ -633,11 +620,35 @@ def cases_of(question: str, layout: str) -> list[Case]:
     return [Case(CONNECTIONS, is_busy, "kernel-alone") for is_busy in (False, True)]
 
 
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """End in order, once."""
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, signal.SIG_IGN)
-    sys.exit(128 + number)
+def ask_in_turn(figures: Figures, rounds: int, seconds: int, layout: str = "split") -> None:
+    """Ask every peer for tiles, with one connection and with several; the row of one that fails says why."""
+    columns = {
+        case: figures.add(Column(f"jupyter, {case.connections}", (THROUGH_JUPYTER,), _connections(case)))
+        for case in cases_of("tiles", layout)
+    }
+
+    def leave_out(name: str, reason: str) -> None:
+        for column in columns.values():
+            column.row(name).failure = reason
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        root = folder / "root"
+        make_tiles(root)
+        peers = start_peers(stack, folder, root, leave_out)
+        for number in range(rounds):
+            print(f"through Jupyter: round {number + 1} of {rounds}", flush=True)
+            for peer in [*peers]:
+                try:
+                    for case, column in columns.items():
+                        column.row(peer.name).add(measure_tiles(peer, case, folder, root, seconds))
+                except FAILURES as error:
+                    leave_out(peer.name, reason_of(error))
+                    peers.remove(peer)
+
+
+def _connections(case: Case) -> str:
+    return f"{case.connections} connection{'' if case.connections == 1 else 's'}"
 
 
 def main() -> None:
@@ -653,8 +664,7 @@ def main() -> None:
     options = parser.parse_args()
     questions = options.question or ["tiles", "large", "busy"]
     need("wrk", "taskset")
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, _stop)
+    end_in_order()
 
     tiles: dict[Case, dict[str, list[Sample]]] = {}
     large: dict[str, dict[int, list[Download]]] = {}

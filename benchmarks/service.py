@@ -33,9 +33,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
@@ -43,20 +42,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import (
-    FIRST_CORE,
-    LAST_CORE,
     TILES_LUA,
     Sample,
     ask_with_wrk,
-    free_port,
     gunicorn,
     make_tiles,
+    median,
     need,
-    running,
+    shown,
     write_figures,
 )
-from benchmarks.direct import NGINX
-from benchmarks.jupyter import CONNECTIONS, PATIENCE_SECONDS, THREADS, median, shown
+from benchmarks.jupyter import CONNECTIONS, THREADS
+from benchmarks.peers import nginx_configuration
+from benchmarks.processes import ALL_CORES, FIRST_CORE, LAST_CORE, PATIENCE_SECONDS, free_port, pin, running
 from hub import JupyterRelayHub, ServiceError
 from tests.jupyterhub import SharedHub, command_of, find_proxy, processes_of, shared_hub
 
@@ -71,8 +69,6 @@ FLOOR_SERVICE = 'c.JupyterHub.services.append({{"name": "floor", "url": "http://
 
 #: What a kernel executes to publish the files through its own Jupyter server; it prints the URL.
 PUBLISH_AT_OWN = "import hub; print(hub.JupyterRelayHub(service='').serve_tree({root!r}))"
-
-ALL_CORES = frozenset(range(FIRST_CORE, LAST_CORE + 1))
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Layout:
 
 LAYOUTS = {
     "split": Layout(front=frozenset({FIRST_CORE}), behind=frozenset({LAST_CORE})),
-    "free": Layout(front=ALL_CORES, behind=ALL_CORES),
+    "free": Layout(front=frozenset(ALL_CORES), behind=frozenset(ALL_CORES)),
 }
 
 #: For gunicorn: what answers for the hub. Whose a token is stands in the token.
@@ -138,14 +134,6 @@ class Peer:
                 raise RuntimeError(f"{self.name} sends something else: status {answer.status}")
 
 
-def pin(processes: Iterable[int], cores: frozenset[int]) -> None:
-    """Bind every thread of some processes to cores; those that they start later inherit that."""
-    for process in processes:
-        for task in Path(f"/proc/{process}/task").glob("*"):
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(int(task.name), cores)
-
-
 @dataclass
 class Site:
     """The JupyterHub that runs, nginx, and the ways to the tiles."""
@@ -185,7 +173,7 @@ def start_site(stack: ExitStack, folder: Path) -> Site:
     below.symlink_to(root)
     port = free_port()
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, port=port, root=folder / "nginx"))
+    configuration.write_text(nginx_configuration(folder, port, folder / "nginx"))
     nginx = stack.enter_context(running(["nginx", "-p", str(folder), "-c", str(configuration)], port, {}))
     hub = stack.enter_context(shared_hub(folder, more=FLOOR_SERVICE.format(port=port)))
     kernel = stack.enter_context(hub.start_server(USER).kernel())
@@ -314,11 +302,11 @@ def start_service(stack: ExitStack, folder: Path, registrations: int) -> Service
         "KDR_REGISTRY": str(registry),
         "KDR_ROOTS": f"{folder}/homes/{{username}}:{folder}/shared",
     }
-    # On all cores again, as many as it has workers.
-    command = ["taskset", "-c", f"{FIRST_CORE}-{LAST_CORE}", sys.executable, "-m", "gunicorn"]
+    # On all cores, as many as it has workers.
+    command = [sys.executable, "-m", "gunicorn"]
     command += ["-c", "python:kdr_wsgi.gunicorn_conf", "--log-level", "warning"]
     command += ["--access-logfile", str(folder / "access.log"), "kdr_wsgi:create_app()"]
-    process = stack.enter_context(running(command, port, environment))
+    process = stack.enter_context(running(command, port, environment, ALL_CORES))
     return Service(process.pid, port, registry, roots)
 
 

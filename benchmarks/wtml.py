@@ -59,7 +59,7 @@ def ask(jupyter: Jupyter, url: str, folder: Path, seconds: int) -> Sample:
     headers = "\n".join(
         f"wrk.headers[{json.dumps(name)}] = {json.dumps(text)}" for name, text in jupyter.headers.items()
     )
-    return ask_with_wrk(url, headers, folder, seconds, CONNECTIONS, LAYOUT.client)
+    return ask_with_wrk(url, headers, folder, seconds, CONNECTIONS, [LAYOUT.client])
 
 
 def main() -> None:
