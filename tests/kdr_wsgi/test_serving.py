@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
@@ -22,6 +23,10 @@ from tests.raw_http import Connection, fetch
 LARGE_BYTES = 64 << 20
 
 
+def connection_of(sock: socket.socket, already_read: bytes = b"") -> SimpleNamespace:
+    return SimpleNamespace(sock=sock, parser=SimpleNamespace(unreader=SimpleNamespace(buf=io.BytesIO(already_read))))
+
+
 @pytest.mark.parametrize(("connections", "answered"), [(1, 2), (2, 2), (3, 1)])
 def test_a_thread_lingers_only_while_there_is_one_for_each_connection(
     monkeypatch: pytest.MonkeyPatch, connections: int, answered: int
@@ -39,7 +44,7 @@ def test_a_thread_lingers_only_while_there_is_one_for_each_connection(
     reader, writer = socket.socketpair()
     with reader, writer:
         writer.send(b"GET")
-        assert worker.handle(SimpleNamespace(sock=reader)) is (answered == 1)
+        assert worker.handle(connection_of(reader)) is (answered == 1)
     assert len(handled) == answered
 
 
@@ -50,7 +55,18 @@ def test_a_quiet_connection_is_given_back(monkeypatch: pytest.MonkeyPatch) -> No
     worker.alive, worker.nr_conns, worker.cfg = True, 1, SimpleNamespace(threads=2)
     reader, writer = socket.socketpair()
     with reader, writer:
-        assert worker.handle(SimpleNamespace(sock=reader)) is True
+        assert worker.handle(connection_of(reader)) is True
+
+
+def test_a_request_that_came_along_with_the_last_one_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LINGER_SECONDS", 3600.0)
+    answers = iter((True, False))
+    monkeypatch.setattr(ThreadWorker, "handle", lambda _worker, _connection: next(answers))
+    worker = LingeringWorker.__new__(LingeringWorker)
+    worker.alive, worker.nr_conns, worker.cfg = True, 1, SimpleNamespace(threads=2)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        assert worker.handle(connection_of(reader, b"GET / HTTP/1.1")) is False
 
 
 @contextmanager
@@ -59,6 +75,8 @@ def impatient_server(registry: Path, threads: int = 2, stall_seconds: float = 1.
     program = (
         f"import kdr_wsgi.serving as serving; serving.STALL_SECONDS = {stall_seconds}; "
         "from kdr_wsgi.sockets import listen; listener = listen('127.0.0.1:0'); "
+        # A small buffer, so that what a client takes shows to the server soon.
+        "import socket; listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536); "
         "print(listener.getsockname()[1], flush=True); "
         f"serving.run(listener, {{'KDR_REGISTRY': {str(registry)!r}}}, 1, threads={threads})"
     )
@@ -118,7 +136,7 @@ def test_who_leaves_a_connection_open_after_its_end_keeps_nobody_waiting(registr
 
 
 def test_who_reads_slowly_but_steadily_gets_all(registry_path: Path, tree: Path, url: str) -> None:
-    # A page of some megabytes, more than the system keeps for who does not read.
+    # A page of some megabytes.
     for number in range(10_000):
         (tree / f"{number:0200}").touch()
     with impatient_server(registry_path, stall_seconds=0.5) as address, Connection(address) as connection:
