@@ -30,7 +30,7 @@ def map_commits(registry: Path) -> mmap.mmap:
     OSError
         The log's index cannot be read.
     """
-    index = f"{registry}-shm"
+    index = f"{os.path.realpath(registry)}-shm"
     with _mapping:
         found = _maps.get(_identify(os.stat(index)))
         if found is None:

@@ -85,7 +85,7 @@ class Representations:
         codings = preferred_codings(environ.get("HTTP_ACCEPT_ENCODING"))
         for coding in codings:
             chosen: AnyFile | None = None
-            if registration.kind == "tree" and not is_made:
+            if not is_made and _has_siblings(registration):
                 chosen = self._find_sibling(registration, entry, file, coding)
             if chosen is None and coding == "gzip":
                 chosen = self._find_gzip(registration, entry, file)
@@ -129,7 +129,12 @@ class Representations:
             place = (registration.root, b"/".join(split_entry(entry)), (registration.name, "gzip"))
             made = self._keep_gzip(place, file, etag)
             return made if made is not None and made.body else None
-        promised_place = (b"", b"", (file.etag.encode(), f"gzip of {file.media_type.content_type}"))
+        # With the owner: others have only said that they have these bytes.
+        promised_place = (
+            registration.root,
+            registration.owner.encode(),
+            (file.etag.encode(), f"gzip of {file.media_type.content_type}"),
+        )
         made = self._keep_gzip(promised_place, file, etag)
         return _promise_made(file, made) if made is not None and made.body else None
 
@@ -186,8 +191,15 @@ def _promise_made(file: PromisedFile, made: SmallFile) -> PromisedFile:
     return promise
 
 
+def _has_siblings(registration: Registration) -> bool:
+    """Whether files beside a file count; a snapshot's times are those of its copies, and say nothing of their order."""
+    return registration.kind == "tree" and not any(source.is_kept for source in registration.sources)
+
+
 def _is_up_to_date(sibling: AnyFile, file: AnyFile) -> bool:
-    return sibling.version.modified_ns >= file.version.modified_ns
+    # Of a promised file that was not settled no time is known.
+    is_known = not isinstance(file, PromisedFile) or file.version.is_settled
+    return is_known and sibling.version.modified_ns >= file.version.modified_ns
 
 
 def _with_coding(sibling: _AnyFile, coding: Coding, media_type: MediaType) -> _AnyFile:

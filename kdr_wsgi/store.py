@@ -78,7 +78,7 @@ class FileStore:
             raise NoSuchEntry
         place = (registration.root, entry, registration.name)
         below = None if registration.kind == "file" else entry
-        kept = self._find_kept(place, below, in_parts=in_parts)
+        kept = self._find_kept(place, below, place if in_parts else None)
         if kept is not None:
             return kept
         open_once = partial(_open, registration.root, below, _media_type(entry))
@@ -131,12 +131,14 @@ class FileStore:
     def _open_parts_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File | KeptFile:
         """Return the same as `_open_at`, and keep it open."""
         place = _promised_place(where, digest, media_type)
-        kept = self._find_kept(place, where.below, in_parts=True)
+        # A large file has been believed its owner's word for this signature, which is nobody else's.
+        open_place = (where.root, where.below or b"", (digest + where.signature, f"{media_type.content_type} {owner}"))
+        kept = self._find_kept(place, where.below, open_place)
         if kept is not None:
             return kept
         open_once = partial(self._open_at, owner, where, digest, media_type)
         file = open_once()
-        return file if isinstance(file, SmallFile) else self._keep_open(place, file, open_once)
+        return file if isinstance(file, SmallFile) else self._keep_open(open_place, file, open_once)
 
     def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
@@ -165,10 +167,12 @@ class FileStore:
     def _find_kept(self, place: CacheKey, below: bytes | None) -> SmallFile | None: ...
 
     @overload
-    def _find_kept(self, place: CacheKey, below: bytes | None, *, in_parts: bool) -> SmallFile | KeptFile | None: ...
+    def _find_kept(
+        self, place: CacheKey, below: bytes | None, open_place: CacheKey | None
+    ) -> SmallFile | KeptFile | None: ...
 
     def _find_kept(
-        self, place: CacheKey, below: bytes | None, *, in_parts: bool = False
+        self, place: CacheKey, below: bytes | None, open_place: CacheKey | None = None
     ) -> SmallFile | KeptFile | None:
         """Return the file that was kept for `place`, if that on disk has not changed since.
 
@@ -186,7 +190,7 @@ class FileStore:
         except OSError:
             return None
         kept = self._cache.find(place, status)
-        return self._open_files.find(place, status) if kept is None and in_parts else kept
+        return self._open_files.find(open_place, status) if kept is None and open_place is not None else kept
 
 
 def _promised_place(where: Place, digest: bytes, media_type: MediaType) -> CacheKey:

@@ -91,3 +91,10 @@ def test_a_registry_that_was_replaced_is_mapped_anew(registry: Registry, registr
     assert map_commits(registry_path) is not before
     reader.close()
     other.find("")
+
+
+def test_a_registry_that_is_a_link_is_followed(registry: Registry, registry_path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(registry_path)
+    assert read(link).find("unknown") is None
+    assert map_commits(link) is map_commits(registry_path)
