@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from hub.commits import map_commits
 from hub.errors import LimitReached, RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
 from hub.registration import Registration, Source
@@ -322,6 +321,8 @@ class RegistryReader(Generic[Prepared]):
         self._cursor = self._connection.cursor()
         self._data_version = -1
         self._seen = b""
+        from hub.commits import map_commits  # Here, since kernels do without.
+
         is_logged = _pragma(self._connection, "journal_mode") == "wal"
         self._commits = map_commits(self.path) if is_logged else None
         # Last, so that what could not be opened is tried again.

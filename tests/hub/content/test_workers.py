@@ -144,7 +144,10 @@ def test_ctrl_c_ends_all_and_leaves_nothing_registered(tree: Path, registry_path
         with (tree / f"{number}").open("wb") as file:
             file.truncate(256 << 20)
     command = [sys.executable, "-m", "kdr_wsgi", "publish", "--content", "--registry", str(registry_path), str(tree)]
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and what they start too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 30
     while not (started := children_of(process.pid)):
         assert time.monotonic() < deadline
