@@ -23,7 +23,7 @@ from granian.server.mp import MPServer
 from kdr_wsgi.app import create_app
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.granian_bridge import GranianBridge
-from kdr_wsgi.settings import SettingError, read_settings
+from kdr_wsgi.settings import SettingError, Settings, read_settings
 from kdr_wsgi.sockets import BACKLOG
 
 #: Threads of a worker. A slow reader of a large file holds one; they are made when they are needed.
@@ -54,22 +54,7 @@ def run(
     when_ready: Callable[[], None] = lambda: None,
     is_borrowed: bool = False,
 ) -> None:
-    """Serve on `listener` until a signal ends it.
-
-    Parameters
-    ----------
-    listener : socket
-        It listens already.
-    config : mapping
-        For `create_app`.
-    workers : int
-        Processes.
-    threads : int
-        Of each process.
-    when_ready : callable
-        Called once connections are accepted.
-    is_borrowed : bool
-        Whether the socket is another process's, and stays when this one ends.
+    """Serve on `listener` until a signal ends it; the parameters are those of `kdr_wsgi.serving.run`.
 
     Raises
     ------
@@ -78,7 +63,7 @@ def run(
     RegistryError
     """
     _prepare(listener)
-    _check_proxies(config)
+    _check_proxies(read_settings(config))
     # What is wrong with the application shows before a worker is forked.
     create_app(config)
     path = listener.getsockname()
@@ -92,10 +77,10 @@ def run(
                 os.unlink(path)
 
 
-def _check_proxies(config: Mapping[str, str]) -> None:
+def _check_proxies(settings: Settings) -> None:
     """Refuse to believe a proxy: to granian X_Forwarded_Host, which proxies pass on, is X-Forwarded-Host."""
-    values = {**os.environ, **config}
-    if values.get("KDR_TRUSTED_PROXIES") and not values.get("KDR_BEHIND_RELAY"):
+    # The Jupyter relay passes on what it has on its own list.
+    if settings.proxies and not settings.behind_relay:
         raise SettingError(
             "KDR_TRUSTED_PROXIES", "granian does not tell a proxy's headers from a client's; use --server gunicorn"
         )

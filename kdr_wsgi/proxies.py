@@ -28,6 +28,9 @@ class TrustedProxies:
         self._has_unix = UNIX in listed
         self._networks: list[Union[IPv4Network, IPv6Network]] = [ip_network(name) for name in listed if name != UNIX]
 
+    def __bool__(self) -> bool:
+        return self._has_unix or bool(self._networks)
+
     def __contains__(self, peer: str) -> bool:
         """Whether `peer`, a WSGI server's REMOTE_ADDR, is one of them."""
         if not peer:
