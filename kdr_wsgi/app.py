@@ -27,9 +27,6 @@ from kdr_wsgi.viewers import LocalViewers, Viewers
 if TYPE_CHECKING:
     from kdr_wsgi.jupyterhub.metrics import Metrics
 
-#: What small files may take of each worker's memory.
-CACHE_BYTES = 64 * 1024 * 1024
-
 
 def create_app(config: Mapping[str, str] | None = None) -> Flask:
     """Return the relay server's application.
@@ -104,7 +101,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     if service is not None:
         viewers, metrics = _install(app, settings, service)
     contents = Contents(settings.registry)
-    cache = FileCache(CACHE_BYTES) if metrics is None else metrics.counted_cache(CACHE_BYTES)
+    cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
     store = FileStore(contents, cache, rehasher)
     app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if metrics is not None:

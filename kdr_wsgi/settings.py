@@ -46,6 +46,7 @@ SETTINGS = (
         "behind an nginx that is set up as examples/nginx.conf: the URL path below which it takes files of this "
         "machine, /_kdr_files say, so that it sends the large ones; default: none",
     ),
+    Setting("KDR_CACHE_BYTES", "what small files may take of each worker's memory; default: 67108864"),
     Setting(
         "KDR_BEHIND_RELAY",
         "1: on a unix socket behind the Jupyter relay, whose word on who asks is believed; it sets this itself",
@@ -137,6 +138,8 @@ class Settings:
     proxies : TrustedProxies
     nginx_prefix : str
         Below what URL path an nginx in front takes files, without a slash at its end; empty: nowhere.
+    cache_bytes : int
+        What small files may take of each worker's memory.
     behind_relay : bool
     service : ServiceSettings or None
         None: this is no service of a JupyterHub.
@@ -148,6 +151,7 @@ class Settings:
     as_owner: bool
     proxies: TrustedProxies
     nginx_prefix: str
+    cache_bytes: int
     behind_relay: bool
     service: ServiceSettings | None
 
@@ -190,6 +194,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         proxies=_parse_proxies(proxies),
         # What stands in front of this one is Jupyter.
         nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
+        cache_bytes=_parse_number(values, "KDR_CACHE_BYTES", 64 << 20),
         behind_relay=behind_relay,
         service=_read_service(values, registry, route) if is_service else None,
     )

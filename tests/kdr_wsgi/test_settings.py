@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from kdr_wsgi import app
 from kdr_wsgi.settings import ServiceSettings, SettingError, read_settings
 
 SERVICE = {
@@ -74,3 +77,15 @@ def test_the_relay_of_a_users_server_is_no_service(monkeypatch: pytest.MonkeyPat
         read_settings()
     monkeypatch.delenv("KDR_ROOTS")
     assert read_settings().service is None
+
+
+def test_what_small_files_may_take_is_the_administrators_choice(
+    monkeypatch: pytest.MonkeyPatch, registry_path: Path
+) -> None:
+    asked_for = []
+    monkeypatch.setattr(app, "FileCache", lambda capacity_bytes: asked_for.append(capacity_bytes))
+    for chosen in ({}, {"KDR_CACHE_BYTES": "1000000"}):
+        app.create_app({"KDR_REGISTRY": str(registry_path), **chosen})
+    assert asked_for == [64 << 20, 1_000_000]
+    with pytest.raises(SettingError, match="KDR_CACHE_BYTES cannot be used: 'much' is no whole number"):
+        read_settings({"KDR_CACHE_BYTES": "much"})
