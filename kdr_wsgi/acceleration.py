@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -82,7 +83,11 @@ class Acceleration:
         self._proxies = proxies
 
     def hand_over(
-        self, environ: WSGIEnvironment, file: File | KeptFile, headers: Headers, spans: list[Span] | None
+        self,
+        environ: WSGIEnvironment,
+        file: File | KeptFile,
+        headers: Iterable[tuple[str, str]],
+        spans: list[Span] | None,
     ) -> Answer | None:
         """Return the answer that lets nginx send `file`; None: it is for us to send.
 
@@ -91,7 +96,7 @@ class Acceleration:
         environ : mapping
             Of a GET whose preconditions hold.
         file : File or KeptFile
-        headers : list of headers
+        headers : iterable of headers
             Of the answer, but for what speaks of its body.
         spans : list of Span or None
             What is asked for; None: the whole.

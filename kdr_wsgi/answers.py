@@ -13,8 +13,9 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, PromisedFile, SmallFile, SpanFile
-from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN, SANDBOX, vary_by_encoding
+from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, SmallFile, SpanFile
+from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN
+from kdr_wsgi.heads import Head, find_head
 from kdr_wsgi.multipart import ByteRanges
 from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
 from kdr_wsgi.ranges import Span, parse_range
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, str]]
 
 #: Returns the answer that lets a server in front send a file, or None: see `kdr_wsgi.acceleration`.
-HandOver = Callable[["WSGIEnvironment", Union[File, KeptFile], Headers, list[Span] | None], Optional["Answer"]]
+HandOver = Callable[
+    ["WSGIEnvironment", Union[File, KeptFile], Iterable[tuple[str, str]], list[Span] | None], Optional["Answer"]
+]
+
+#: Without any of these a GET asks for the whole file, whatever it is (RFC 9110, 13.1 and 14.2).
+_CONDITIONS = (
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_RANGE",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_UNMODIFIED_SINCE",
+)
 
 #: What servers without sendfile(2) read at a time.
 CHUNK_BYTES = 65536
@@ -60,33 +72,29 @@ def answer_file(
     ContentChanged, FileBeingChanged, FileBeingHashed, NotReadable
         Of a promised file.
     """
-    etag = publication.tag(file.etag)
-    own = publication.immutable_headers if isinstance(file, PromisedFile) else publication.headers
-    if is_negotiated:
-        own = vary_by_encoding(own)
-    headers = [*own, ("ETag", etag), file.last_modified]
-    verdict = evaluate(environ, etag, file.modified_seconds)
+    head = find_head(publication, file, is_negotiated=is_negotiated)
+    if isinstance(file, SmallFile) and environ["REQUEST_METHOD"] == "GET" and environ.keys().isdisjoint(_CONDITIONS):
+        return Answer("200 OK", [*head.whole], (file.body,))
+    verdict = evaluate(environ, head.etag, file.modified_seconds)
     if verdict is Verdict.NOT_MODIFIED:
-        return Answer("304 Not Modified", headers, ())
+        return Answer("304 Not Modified", [*head.unchanged], ())
     if verdict is Verdict.FAILED:
         raise PreconditionFailed
-    if file.media_type.is_active and not publication.registration.trusted:
-        headers += SANDBOX
     is_head = environ["REQUEST_METHOD"] == "HEAD"
-    spans = None if is_head else _requested_spans(environ, file, etag)  # RFC 9110, 14.2: Range is for GET alone
+    spans = None if is_head else _requested_spans(environ, file, head.etag)  # RFC 9110, 14.2: Range is for GET alone
     if spans is not None:
         opened: File | KeptFile = file.open_part(sum(span.size_bytes for span in spans))
     else:
         opened = file.open_part(0) if is_head else file.open()
     with opened:
         if is_head:
-            return Answer("200 OK", [*headers, *file.content], ())
-        handed_over = hand_over and hand_over(environ, opened, headers, spans)
+            return Answer("200 OK", [*head.whole], ())
+        handed_over = hand_over and hand_over(environ, opened, head.part, spans)
         if handed_over:
             return handed_over
         if spans is None:
-            return Answer("200 OK", [*headers, *file.content], _whole_body(environ, opened))
-        return _answer_spans(environ, headers, opened, spans)
+            return Answer("200 OK", [*head.whole], _whole_body(environ, opened))
+        return _answer_spans(environ, head, opened, spans)
 
 
 def _requested_spans(environ: WSGIEnvironment, file: AnyFile, etag: str) -> list[Span] | None:
@@ -100,22 +108,23 @@ def _requested_spans(environ: WSGIEnvironment, file: AnyFile, etag: str) -> list
     return parse_range(requested, file.version.size_bytes)
 
 
-def _answer_spans(environ: WSGIEnvironment, headers: Headers, file: File | KeptFile, spans: list[Span]) -> Answer:
+def _answer_spans(environ: WSGIEnvironment, head: Head, file: File | KeptFile, spans: list[Span]) -> Answer:
     size_bytes = file.version.size_bytes
     if not spans:
         raise RangeNotSatisfiable(size_bytes)
     parts = ByteRanges(spans, file.media_type, size_bytes)
     if len(parts.spans) == 1:
         (span,) = parts.spans
-        headers += (
+        headers = [
+            *head.part,
             ("Content-Type", file.media_type.content_type),
             ("Content-Length", str(span.size_bytes)),
             ("Content-Range", span.content_range(size_bytes)),
-        )
+        ]
         return Answer("206 Partial Content", headers, _span_body(environ, file, span))
     if parts.length_bytes >= size_bytes:  # 14.2: a server may ignore ranges that cost more than the file
-        return Answer("200 OK", [*headers, *file.content], _whole_body(environ, file))
-    headers += (("Content-Type", parts.content_type), ("Content-Length", str(parts.length_bytes)))
+        return Answer("200 OK", [*head.whole], _whole_body(environ, file))
+    headers = [*head.part, ("Content-Type", parts.content_type), ("Content-Length", str(parts.length_bytes))]
     return Answer("206 Partial Content", headers, parts.body(file))
 
 

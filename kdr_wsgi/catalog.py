@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from hub.registration import Registration, is_for_proxies, without_trust
@@ -93,8 +94,9 @@ class Catalog:
         restrict: Callable[[Registration], Registration | None] = lambda registration: registration,
     ) -> None:
         self._path = registry
-        self._has_login = has_login
         self._restrict = restrict
+        # The threads' readers share what is made of a registration.
+        self._publish = lru_cache(RegistryReader.CAPACITY)(partial(Publication.prepare, has_login=has_login))
         self._threads = threading.local()
         writer = Registry(registry)
         try:
@@ -109,12 +111,16 @@ class Catalog:
         ------
         RegistryError
         """
-        publication = self._reader().find(key)
+        try:
+            reader: RegistryReader[Publication] = self._threads.reader
+        except AttributeError:
+            reader = self._threads.reader = RegistryReader(self._path, self._prepare)
+        publication = reader.find(key)
         return None if publication is None or publication.registration.is_expired() else publication
 
     def check(self) -> None:
         """Look a key up; raise RegistryError where that cannot be done."""
-        self._reader().find("")
+        self.find("")
 
     def close(self) -> None:
         """Close this thread's reader."""
@@ -122,13 +128,6 @@ class Catalog:
         if reader is not None:
             reader.close()
 
-    def _reader(self) -> RegistryReader[Publication]:
-        try:
-            reader: RegistryReader[Publication] = self._threads.reader
-        except AttributeError:
-            reader = self._threads.reader = RegistryReader(self._path, self._prepare)
-        return reader
-
     def _prepare(self, registration: Registration) -> Publication | None:
         allowed = self._restrict(registration)
-        return None if allowed is None else Publication.prepare(allowed, has_login=self._has_login)
+        return None if allowed is None else self._publish(allowed)

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable
 from email.utils import formatdate
 from types import TracebackType
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from hub.content.hashing import hash_descriptor
 from kdr_wsgi.errors import FileBeingChanged, FileChanged, TruncatedBody
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span
 from kdr_wsgi.versions import FileVersion, read_version
+
+if TYPE_CHECKING:
+    from kdr_wsgi.heads import Head
 
 #: Up to here a part is read into memory: for so few bytes, sendfile(2) costs more than it saves.
 PART_BYTES = 256 * 1024
@@ -36,9 +39,11 @@ class _File:
         The same as it is sent.
     content : tuple of headers
         What all of the file is as a body.
+    head : Head or None
+        The last one that was made of all this.
     """
 
-    __slots__ = ("content", "etag", "last_modified", "media_type", "modified_seconds", "version")
+    __slots__ = ("content", "etag", "head", "last_modified", "media_type", "modified_seconds", "version")
 
     def __init__(self, version: FileVersion, media_type: MediaType, etag: str = "") -> None:
         self.version = version
@@ -50,6 +55,7 @@ class _File:
             ("Content-Type", media_type.content_type),
             ("Content-Length", str(version.size_bytes)),
         )
+        self.head: Head | None = None
 
     def __enter__(self) -> None:
         pass

@@ -30,6 +30,7 @@ from kdr_wsgi.locations import location_finder
 from kdr_wsgi.made import MadeFiles
 from kdr_wsgi.representations import Representations, is_negotiated
 from kdr_wsgi.settings import Settings
+from kdr_wsgi.shortcuts import Shortcut, Shortcuts
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.targets import Target, find_target
 from kdr_wsgi.viewers import Viewers
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _log = logging.getLogger(__name__)
+
+_METHODS = ("GET", "HEAD")
 
 
 class FileRelay:
@@ -68,6 +71,7 @@ class FileRelay:
         self._store = store
         self._made = MadeFiles(store)
         self._representations = Representations(store)
+        self._shortcuts = Shortcuts()
         self._viewers = viewers
         self._find_location = location_finder(settings.proxies)
         self._hand_over = (
@@ -84,10 +88,12 @@ class FileRelay:
             environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + self._mount
             environ["PATH_INFO"] = environ["PATH_INFO"][len(self._mount) :]
         try:
-            target = find_target(environ, self._route)
-            if target is None:
-                return self._other(environ, start_response)
-            answer = self._answer(environ, target)
+            answer = self._answer_shortly(environ)
+            if answer is None:
+                target = find_target(environ, self._route)
+                if target is None:
+                    return self._other(environ, start_response)
+                answer = self._answer(environ, target)
         except (HubUnavailable, ManifestUnavailable) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
@@ -103,13 +109,28 @@ class FileRelay:
         start_response(answer.status, answer.headers)
         return answer.body
 
+    def _answer_shortly(self, environ: WSGIEnvironment) -> Answer | None:
+        """Return the answer if the URL leads where it has led before, and what is there is in memory."""
+        shortcut = self._shortcuts.find(environ)
+        if shortcut is None or environ["REQUEST_METHOD"] not in _METHODS:
+            return None
+        publication = self._admit(environ, shortcut.key)
+        if publication is not shortcut.publication:
+            return None
+        file = shortcut.find_file()
+        if file is None:
+            return None
+        if shortcut.is_negotiated:
+            return self._answer_with(environ, publication, shortcut.entry, file)
+        return answer_file(environ, publication, file)
+
     def _answer(self, environ: WSGIEnvironment, target: Target) -> Answer:
         method = environ["REQUEST_METHOD"]
         if method == "OPTIONS":
             return answer_preflight()
-        if method not in ("GET", "HEAD"):
+        if method not in _METHODS:
             raise MethodNotAllowed
-        publication = self._viewers.admit(environ, self._catalog.find(target.key))
+        publication = self._admit(environ, target.key)
         if target.entry is None:
             if publication.registration.kind == "file":
                 raise NoSuchEntry
@@ -119,17 +140,28 @@ class FileRelay:
         except IsDirectory:
             return self._answer_directory(environ, publication, target.entry)
 
+    def _admit(self, environ: WSGIEnvironment, key: str) -> Publication:
+        return self._viewers.admit(environ, self._catalog.find(key))
+
     def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
         registration = publication.registration
-        file: AnyFile
-        is_made = False
         try:
             file = self._store.open(registration, entry, in_parts="HTTP_RANGE" in environ)
         except NoSuchEntry:
             if not self._made.has_recipe(registration, entry):
                 raise
-            file = self._made.open(registration, entry, self._url_of(environ, registration, entry))
-            is_made = True
+            made = self._made.open(registration, entry, self._url_of(environ, registration, entry))
+            return self._answer_with(environ, publication, entry, made, is_made=True)
+        find_file = self._store.finder(registration, entry, file)
+        if find_file is not None:
+            may_vary = is_negotiated(registration, file.media_type)
+            self._shortcuts.add(environ, Shortcut(registration.key, publication, entry, may_vary, find_file))
+        return self._answer_with(environ, publication, entry, file)
+
+    def _answer_with(
+        self, environ: WSGIEnvironment, publication: Publication, entry: bytes, file: AnyFile, *, is_made: bool = False
+    ) -> Answer:
+        registration = publication.registration
         with file:
             if not is_negotiated(registration, file.media_type):
                 return answer_file(environ, publication, file, hand_over=self._hand_over)

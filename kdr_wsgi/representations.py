@@ -216,3 +216,4 @@ def _set_coding(file: AnyFile, coding: Coding, media_type: MediaType) -> None:
         ("Content-Encoding", coding),
         ("Content-Length", str(file.version.size_bytes)),
     )
+    file.head = None

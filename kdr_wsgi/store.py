@@ -77,7 +77,7 @@ class FileStore:
         if registration.kind == "file" and entry != registration.name:
             raise NoSuchEntry
         place = (registration.root, entry, registration.name)
-        below = None if registration.kind == "file" else entry
+        below = _below(registration, entry)
         kept = self._find_kept(place, below, place if in_parts else None)
         if kept is not None:
             return kept
@@ -87,6 +87,24 @@ class FileStore:
             self._cache.add(place, file)
             return file
         return self._keep_open(place, file, open_once) if in_parts else file
+
+    def finder(self, registration: Registration, entry: bytes, file: AnyFile) -> Callable[[], AnyFile | None] | None:
+        """Return what finds `file`, which was opened for `entry`, again, if it is in memory then and has not changed.
+
+        None: it is opened each time.
+        """
+        if isinstance(file, PromisedFile):
+            return lambda: file
+        if isinstance(file, SmallFile):
+            place = (registration.root, entry, registration.name)
+            return partial(self._find_small, place, _path(registration.root, _below(registration, entry)))
+        return None
+
+    def _find_small(self, place: CacheKey, path: bytes) -> SmallFile | None:
+        try:
+            return self._cache.find(place, os.stat(path, follow_symlinks=False))
+        except OSError:
+            return None
 
     def _keep_open(self, place: CacheKey, file: OpenFile, open_once: Callable[[], File]) -> OpenFile | KeptFile:
         if not file.version.is_settled:
@@ -184,13 +202,21 @@ class FileStore:
         try:
             # Links on the way may lead this stat outside. It is believed in what it says of a file that was found
             # beneath this very root before, and where nothing is there at all.
-            status = os.stat(place[0] if below is None else place[0] + b"/" + below, follow_symlinks=False)
+            status = os.stat(_path(place[0], below), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchEntry from None
         except OSError:
             return None
         kept = self._cache.find(place, status)
         return self._open_files.find(open_place, status) if kept is None and open_place is not None else kept
+
+
+def _below(registration: Registration, entry: bytes) -> bytes | None:
+    return None if registration.kind == "file" else entry
+
+
+def _path(root: bytes, below: bytes | None) -> bytes:
+    return root if below is None else root + b"/" + below
 
 
 def _promised_place(where: Place, digest: bytes, media_type: MediaType) -> CacheKey:

@@ -43,15 +43,14 @@ def find_target(environ: WSGIEnvironment, route: str) -> Target | None:
     path: str = environ["PATH_INFO"]
     if not path.startswith(route):
         return None
-    sent: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    if "%" not in sent and path.isascii() and "\0" not in path:
+    if not is_quoted(environ) and path.isascii() and "\0" not in path:
         # The common request: nothing is quoted, and characters are bytes.
         key, slash, plain_entry = path[len(route) :].partition("/")
         if not key or key[0] == "_":
             return None
         return Target(key, plain_entry.encode() if slash else None)
-    if "%" in sent:
-        encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ, sent), route)
+    if is_quoted(environ):
+        encoded_key, slash, encoded_entry = _split_encoded(_encoded_path(environ), route)
         key_bytes, entry = unquote_to_bytes(encoded_key), unquote_to_bytes(encoded_entry)
     else:
         decoded_key, slash, decoded_entry = path[len(route) :].partition("/")
@@ -68,6 +67,11 @@ def find_target(environ: WSGIEnvironment, route: str) -> Target | None:
     return Target(key, entry if slash else None)
 
 
+def is_quoted(environ: WSGIEnvironment) -> bool:
+    """Whether something in the target was quoted, so that PATH_INFO alone does not tell what it names."""
+    return "%" in (environ.get("RAW_URI") or environ.get("REQUEST_URI") or "")
+
+
 def _split_encoded(path: str, route: str) -> tuple[str, str, str]:
     """Return the key, the slash behind it and the entry of an encoded path below `route`."""
     _, first, below = (*path.split("/", 2), "", "")[:3]
@@ -76,8 +80,10 @@ def _split_encoded(path: str, route: str) -> tuple[str, str, str]:
     return below.partition("/")
 
 
-def _encoded_path(environ: WSGIEnvironment, sent: str) -> str:
-    """Return PATH_INFO as it was sent; `sent` may still have a scheme, a host, a query and the mount point."""
+def _encoded_path(environ: WSGIEnvironment) -> str:
+    """Return PATH_INFO as it was sent."""
+    # It may still have a scheme, a host, a query and the mount point.
+    sent: str = environ.get("RAW_URI") or environ["REQUEST_URI"]
     if not sent.startswith("/"):  # RFC 9112, 3.2.2: the absolute form
         sent = "/" + sent.partition("://")[2].partition("/")[2]
     encoded = sent.partition("?")[0].partition("#")[0]
