@@ -67,11 +67,30 @@ def run(
 
 
 class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A gthread worker whose threads wait a while for the next request of a connection.
+    """A gthread worker whose threads wait a while for the next request of a connection, and send answers whole.
 
     Between two requests gunicorn gives a connection back to the main
-    thread, which waits for all of them: two wake-ups for each request.
+    thread, which waits for all of them: two wake-ups for each request. And it
+    sends the head of an answer by itself: two packets for each answer.
     """
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection."""
+        super().accept(_Listener(listener, _Connection))
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer one request."""
+        connection = conn.sock
+        if not isinstance(connection, _Connection):  # TLS has its own.
+            return super().handle_request(req, conn)
+        connection.hold_head()
+        try:
+            keeps = super().handle_request(req, conn)
+            connection.send_held()
+        except BaseException:
+            connection.drop_held()
+            raise
+        return keeps
 
     def handle(self, conn: Any) -> Any:
         """Answer requests of a connection, for as long as they follow each other."""
@@ -106,7 +125,7 @@ class WatchfulWorker(LingeringWorker):
 
     def accept(self, listener: Any) -> None:
         """Accept a connection."""
-        super().accept(_WatchfulListener(listener))
+        ThreadWorker.accept(self, _Listener(listener, _WatchfulConnection))
 
     def handle(self, conn: Any) -> Any:
         """Answer requests of a connection, and close it if that was the last one."""
@@ -116,18 +135,61 @@ class WatchfulWorker(LingeringWorker):
         return keeps
 
 
-class _WatchfulListener:
-    def __init__(self, listener: Any) -> None:
+class _Listener:
+    """A listener whose connections are of a class of ours."""
+
+    def __init__(self, listener: Any, made: type[_Connection]) -> None:
         self._listener = listener
+        self._made = made
         self.getsockname = listener.getsockname
 
     def accept(self) -> tuple[socket.socket, Any]:
         accepted, address = self._listener.accept()
-        return _WatchfulSocket(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
+        return self._made(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
 
 
-class _WatchfulSocket(socket.socket):
-    """A connection that waits no longer than `STALL_SECONDS` where it would wait at all."""
+class _Connection(socket.socket):
+    """A connection that sends the head of an answer together with what comes next."""
+
+    _is_head_next = False
+    _held = b""
+
+    def hold_head(self) -> None:
+        """Do not send what comes next by itself."""
+        self._is_head_next = True
+
+    def send_held(self) -> None:
+        """Send the head of an answer that has no body, or no such body."""
+        self._is_head_next = False
+        if self._held:
+            self.sendall(b"")
+
+    def drop_held(self) -> None:
+        """Send nothing of an answer that has failed before its body began."""
+        self._is_head_next = False
+        self._held = b""
+
+    def sendall(self, data: Any, *_: Any) -> None:
+        if self._is_head_next:
+            self._is_head_next, self._held = False, data
+        elif self._held:
+            held, self._held = self._held, b""
+            sent = self.sendmsg((held, data))
+            if sent < len(held) + len(data):
+                self._send_rest(b"".join((held, data))[sent:])
+        else:
+            self._send_rest(data)
+
+    def _send_rest(self, data: Any) -> None:
+        super().sendall(data)
+
+    def sendfile(self, *arguments: Any, **options: Any) -> int:
+        self.send_held()
+        return super().sendfile(*arguments, **options)
+
+
+class _WatchfulConnection(_Connection):
+    """The same, and it waits no longer than `STALL_SECONDS` where it would wait at all."""
 
     def setblocking(self, flag: bool, /) -> None:
         if self.fileno() >= 0:  # It may be closed, which gunicorn does not know.
@@ -139,8 +201,11 @@ class _WatchfulSocket(socket.socket):
     def recv_into(self, *arguments: Any) -> int:
         return _reset_when_stalled(super().recv_into, *arguments)
 
-    def sendall(self, data: Any, *_: Any) -> None:
-        # Not its own, which wants all of it taken within the time.
+    def sendmsg(self, *arguments: Any) -> int:
+        return _reset_when_stalled(super().sendmsg, *arguments)
+
+    def _send_rest(self, data: Any) -> None:
+        # Not `sendall` of the standard library, which wants all of it taken within the time.
         rest = memoryview(data).cast("B")
         while rest:
             rest = rest[_reset_when_stalled(super().send, rest) :]

@@ -1,4 +1,4 @@
-"""How long a thread stays with a connection."""
+"""How long a thread stays with a connection, and how it sends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import io
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
 from hub import JupyterRelayHub
 from kdr_wsgi import serving
-from kdr_wsgi.serving import LingeringWorker
+from kdr_wsgi.serving import LingeringWorker, _Connection, _WatchfulConnection
 from tests.raw_http import Connection, fetch
 
 LARGE_BYTES = 64 << 20
@@ -150,3 +152,82 @@ def test_who_reads_slowly_but_steadily_gets_all(registry_path: Path, tree: Path,
         head, _, body = received.partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}".encode() in head
         assert time.monotonic() - begun > 0.5
+
+
+@pytest.fixture
+def joined() -> Iterator[tuple[_Connection, socket.socket]]:
+    """A connection, and its other end, which receives what was sent at once at once."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    far.settimeout(5)
+    with far, _Connection(near.family, near.type, near.proto, near.detach()) as connection:
+        yield connection, far
+
+
+def test_the_head_of_an_answer_is_sent_with_what_follows(joined: tuple[_Connection, socket.socket]) -> None:
+    connection, far = joined
+    for _ in range(2):
+        connection.hold_head()
+        for piece in (b"head", b"body", b"more"):
+            connection.sendall(piece)
+        connection.send_held()
+        assert [far.recv(100), far.recv(100)] == [b"headbody", b"more"]
+
+
+def test_a_head_without_a_body_is_sent_all_the_same(joined: tuple[_Connection, socket.socket]) -> None:
+    connection, far = joined
+    connection.hold_head()
+    connection.sendall(b"head")
+    connection.send_held()
+    connection.sendall(b"next")
+    assert [far.recv(100), far.recv(100)] == [b"head", b"next"]
+
+
+def test_a_file_comes_behind_its_head(joined: tuple[_Connection, socket.socket], tmp_path: Path) -> None:
+    connection, far = joined
+    (tmp_path / "a").write_bytes(b"file")
+    connection.hold_head()
+    connection.sendall(b"head")
+    with open(tmp_path / "a", "rb") as file:
+        connection.sendfile(file)
+    assert [far.recv(100), far.recv(100)] == [b"head", b"file"]
+
+
+def test_of_an_answer_that_fails_before_its_body_nothing_is_sent(
+    joined: tuple[_Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, far = joined
+
+    def fail(_worker: object, _request: object, conn: Any) -> None:
+        conn.sock.sendall(b"head")
+        raise OSError
+
+    monkeypatch.setattr(ThreadWorker, "handle_request", fail)
+    worker = LingeringWorker.__new__(LingeringWorker)
+    with pytest.raises(OSError):  # noqa: PT011  # gunicorn's
+        worker.handle_request(None, SimpleNamespace(sock=connection))
+    connection.sendall(b"an error")
+    assert far.recv(100) == b"an error"
+
+
+@pytest.mark.parametrize("made", [_Connection, _WatchfulConnection])
+def test_a_body_that_does_not_fit_into_the_systems_buffer_is_sent_whole(made: type[_Connection]) -> None:
+    near, far = socket.socketpair()
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    head, body = b"head" * 5000, bytes(range(256)) * 20_000
+    received = bytearray()
+
+    def receive() -> None:
+        while chunk := far.recv(65536):
+            received.extend(chunk)
+
+    reader = threading.Thread(target=receive)
+    with far, made(near.family, near.type, near.proto, near.detach()) as connection:
+        connection.setblocking(True)
+        reader.start()
+        connection.hold_head()
+        connection.sendall(head)
+        connection.sendall(body)
+        connection.send_held()
+        connection.shutdown(socket.SHUT_WR)
+        reader.join()
+    assert received == head + body
