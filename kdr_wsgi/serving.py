@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from flask import Flask
@@ -184,8 +185,24 @@ class _Connection(socket.socket):
         super().sendall(data)
 
     def sendfile(self, *arguments: Any, **options: Any) -> int:
-        self.send_held()
+        with self._full_packets():
+            self.send_held()
+            return self._send_file(*arguments, **options)
+
+    def _send_file(self, *arguments: Any, **options: Any) -> int:
         return super().sendfile(*arguments, **options)
+
+    @contextmanager
+    def _full_packets(self) -> Iterator[None]:
+        """Let the system fill each packet with what comes, where it can be told to (tcp(7), TCP_CORK)."""
+        if self.family == socket.AF_UNIX or not hasattr(socket, "TCP_CORK"):
+            yield
+            return
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        try:
+            yield
+        finally:
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
 
 
 class _WatchfulConnection(_Connection):
@@ -210,8 +227,8 @@ class _WatchfulConnection(_Connection):
         while rest:
             rest = rest[_reset_when_stalled(super().send, rest) :]
 
-    def sendfile(self, *arguments: Any, **options: Any) -> int:
-        return _reset_when_stalled(super().sendfile, *arguments, **options)
+    def _send_file(self, *arguments: Any, **options: Any) -> int:
+        return _reset_when_stalled(super()._send_file, *arguments, **options)
 
 
 def _reset_when_stalled(work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:

@@ -192,6 +192,29 @@ def test_a_file_comes_behind_its_head(joined: tuple[_Connection, socket.socket],
     assert [far.recv(100), far.recv(100)] == [b"head", b"file"]
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="TCP_CORK is Linux's")
+def test_packets_are_full_while_a_file_is_sent_and_only_then(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"file")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    far.settimeout(5)
+    corked = []
+
+    class Watched(_Connection):
+        def _send_file(self, *arguments: Any, **options: Any) -> int:
+            corked.append(self.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+            return super()._send_file(*arguments, **options)
+
+    with far, Watched(near.family, near.type, near.proto, near.detach()) as connection:
+        connection.hold_head()
+        connection.sendall(b"head")
+        with open(tmp_path / "a", "rb") as file:
+            connection.sendfile(file)
+        corked.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        assert (corked, far.recv(100)) == ([1, 0], b"headfile")
+
+
 def test_of_an_answer_that_fails_before_its_body_nothing_is_sent(
     joined: tuple[_Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
