@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from typing import TypeVar
 
-from kdr_wsgi.errors import FileBeingChanged, IsDirectory, NoSuchEntry, NotReadable
+from kdr_wsgi.errors import FileBeingChanged, IsDirectory, NoSuchEntry, NotReadable, TooManyOpenFiles
 
 # O_PATH opens a directory that may be searched but not listed; elsewhere than on Linux that takes O_SEARCH.
 _SEARCH: int = getattr(os, "O_PATH", 0) or getattr(os, "O_SEARCH", os.O_RDONLY)
@@ -90,6 +90,8 @@ def explain(error: OSError) -> Exception:
         return NotReadable()
     if error.errno == errno.EAGAIN:  # Somebody holds a lease to write (fcntl(2)), which O_NONBLOCK does not wait for.
         return FileBeingChanged()
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return TooManyOpenFiles()
     return error
 
 

@@ -194,6 +194,14 @@ class FileBeingChanged(RelayError):
     headers = (("Retry-After", "1"),)
 
 
+class TooManyOpenFiles(RelayError):
+    """The relay server has reached its limit of descriptors, or the machine its own."""
+
+    status = "503 Service Unavailable"
+    sentence = "The relay server has as many files open as it may have; try again in a moment."
+    headers = (("Retry-After", "1"),)
+
+
 class FileBeingHashed(RelayError):
     """More files are to be hashed again than there is time for."""
 
@@ -245,6 +253,7 @@ class RegistryUnavailable(RelayError):
 
     status = "503 Service Unavailable"
     sentence = "The relay server cannot read its registry; run `kdr doctor` where it runs."
+    headers = (("Retry-After", "5"),)
 
 
 class IsDirectory(Exception):

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kdr_wsgi.access_log import AccessLog
+from kdr_wsgi.descriptors import make_room_for_connections
 from kdr_wsgi.serving import WatchfulWorker
 from kdr_wsgi.sockets import BACKLOG
 
@@ -31,8 +32,8 @@ workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 worker_class = WatchfulWorker
 threads = 64
 
-# What each worker takes at a time. More wait in the backlog, where the system holds them at no cost.
-worker_connections = 1000
+# What each worker takes at a time, with as many descriptors as the system allows. More wait in the backlog.
+worker_connections = make_room_for_connections(threads)
 backlog = BACKLOG
 
 # Longer than a proxy keeps a connection to us, so that none is closed in the moment in which a request is sent.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from kdr_wsgi.app import create_app
+from kdr_wsgi.descriptors import make_room_for_connections
 from kdr_wsgi.sockets import BACKLOG
 
 Result = TypeVar("Result")
@@ -65,6 +67,10 @@ def run(
     # What gunicorn does with a socket that systemd holds: it does not remove its path.
     arbiter.systemd = is_borrowed
     arbiter.run()
+
+
+#: How long no connection is accepted after one could not be for want of a descriptor.
+ACCEPT_PAUSE_SECONDS = 0.05
 
 
 class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -145,7 +151,14 @@ class _Listener:
         self.getsockname = listener.getsockname
 
     def accept(self) -> tuple[socket.socket, Any]:
-        accepted, address = self._listener.accept()
+        try:
+            accepted, address = self._listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Gunicorn's worker would end. Whoever wants to connect waits in the backlog until a descriptor is free.
+            time.sleep(ACCEPT_PAUSE_SECONDS)
+            raise BlockingIOError(errno.EAGAIN, "no descriptor is free") from error
         return self._made(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
 
 
@@ -261,7 +274,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             # Behind the relay there are mostly as many threads as connections, so that each may keep its own.
             "worker_class": LingeringWorker if is_borrowed else WatchfulWorker,
             "threads": threads,
-            "worker_connections": 1000,
+            "worker_connections": make_room_for_connections(threads),
             # A path has 4,096 bytes, each of which may need three characters; Jupyter lets no more than 64 KiB through.
             "limit_request_line": 0 if is_borrowed else 8190,
             # Longer than a browser or a proxy keeps a connection, so that they close first.

@@ -13,6 +13,7 @@ from hub.version import VERSION
 from kdr_wsgi import create_app
 from kdr_wsgi import relay as relay_module
 from kdr_wsgi.settings import SETTINGS, SettingError, read_settings
+from tests.descriptors import no_free_descriptor
 
 
 @pytest.fixture
@@ -80,6 +81,21 @@ def test_an_unreadable_registry_is_503_until_it_is_readable(
         health = client.get("/wwtkdr/_health")
         assert health.status_code == status
         assert str(registry_path) not in health.text
+
+
+@pytest.mark.parametrize("entry", ["a", "large", "folder/"])
+def test_without_a_free_descriptor_clients_are_asked_to_come_again(
+    client: FlaskClient, hub: JupyterRelayHub, tree: Path, entry: str
+) -> None:
+    (tree / "folder").mkdir()
+    (tree / "a").write_text("a")
+    (tree / "large").write_bytes(bytes(100_000))
+    url = hub.serve_tree(tree, visibility="public")
+    assert client.get(url + "missing").status_code == 404  # This thread has the registry open now.
+    with no_free_descriptor():
+        answer = client.get(url + entry)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert client.head(url + entry).status_code == 200
 
 
 def test_settings_come_from_the_environment_with_config_over_them(

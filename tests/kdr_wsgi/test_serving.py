@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import resource
+import select
 import socket
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from hub import JupyterRelayHub
 from kdr_wsgi import serving
-from kdr_wsgi.serving import LingeringWorker, _Connection, _WatchfulConnection
+from kdr_wsgi.serving import LingeringWorker, _Connection, _Listener, _WatchfulConnection
+from tests.descriptors import no_free_descriptor
 from tests.raw_http import Connection, fetch
 
 LARGE_BYTES = 64 << 20
@@ -72,10 +75,13 @@ def test_a_request_that_came_along_with_the_last_one_is_answered_at_once(monkeyp
 
 
 @contextmanager
-def impatient_server(registry: Path, threads: int = 2, stall_seconds: float = 1.0) -> Iterator[tuple[str, int]]:
+def impatient_server(
+    registry: Path, threads: int = 2, stall_seconds: float = 1.0, descriptors: int = 8192
+) -> Iterator[tuple[str, int]]:
     """Run a server that takes a second for a long time; yield its address."""
     program = (
         f"import kdr_wsgi.serving as serving; serving.STALL_SECONDS = {stall_seconds}; "
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors})); "
         "from kdr_wsgi.sockets import listen; listener = listen('127.0.0.1:0'); "
         # A small buffer, so that what a client takes shows to the server soon.
         "import socket; listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536); "
@@ -122,6 +128,42 @@ def test_a_client_that_stalls_loses_its_connection(registry_path: Path, url: str
         assert fetch(address, f"{url}small").body == b"small"
         for connection in stalled:
             assert received_bytes(connection) < LARGE_BYTES
+
+
+def test_where_descriptors_are_few_connections_wait_for_each_other(registry_path: Path, url: str) -> None:
+    with impatient_server(registry_path, descriptors=200) as address, ExitStack() as stack:
+        waiting = []
+        for _ in range(300):
+            connection = stack.enter_context(Connection(address))
+            connection.send("GET", f"{url}small")
+            waiting.append(connection)
+        while waiting:
+            readable, _, _ = select.select([connection.socket for connection in waiting], [], [], 20)
+            assert readable, f"{len(waiting)} wait for ever"
+            for connection in [connection for connection in waiting if connection.socket in readable]:
+                assert connection.receive().body == b"small"
+                waiting.remove(connection)
+                connection.socket.close()
+
+
+def test_a_worker_without_a_free_descriptor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "ACCEPT_PAUSE_SECONDS", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        with no_free_descriptor(), pytest.raises(BlockingIOError):  # Which gunicorn takes for nothing to do.
+            _Listener(listener, _Connection).accept()
+        accepted, _ = _Listener(listener, _Connection).accept()
+        accepted.close()
+
+
+def test_two_thousand_idle_connections_stop_nobody(registry_path: Path, url: str) -> None:
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with impatient_server(registry_path) as address, ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most), most))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (limit, most))
+        for _ in range(2000):
+            connection = stack.enter_context(Connection(address))
+            assert connection.request("GET", f"{url}small").body == b"small"
+        assert fetch(address, f"{url}small").body == b"small"
 
 
 def test_who_leaves_a_connection_open_after_its_end_keeps_nobody_waiting(registry_path: Path, url: str) -> None:

@@ -1,0 +1,36 @@
+"""How many connections a worker may take, so that descriptors for what they ask for are left."""
+
+from __future__ import annotations
+
+import resource
+
+from kdr_wsgi.open_files import CAPACITY
+
+#: Of one worker; most of them wait for their browser's next request.
+MAX_CONNECTIONS = 4096
+
+#: What a thread needs while it answers: its registry (the file, its log, the log's index), the folder and the file that
+#: it opens, and a poll.
+_EACH_THREAD = 6
+
+#: What the process has open anyway: its modules' libraries, pipes, listeners, manifests.
+_PROCESS = 64
+
+
+def make_room_for_connections(threads: int) -> int:
+    """Raise this process's limit of descriptors where it may, and return how many connections a worker can take.
+
+    Parameters
+    ----------
+    threads : int
+        Of a worker.
+    """
+    reserved = _PROCESS + CAPACITY + threads * _EACH_THREAD
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + reserved
+    if limit != resource.RLIM_INFINITY and limit < wanted:
+        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
+    left = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else limit - reserved
+    # With fewer than this some requests are answered 503 until others are done.
+    return max(threads, min(left, MAX_CONNECTIONS))
