@@ -73,6 +73,15 @@ class RegistryError(HubError):
         super().__init__(f"the registry {path!r} cannot be used: {reason}")
 
 
+class RegistryDamaged(RegistryError):
+    """The registry's file is damaged; whoever writes next sets it aside and begins a new one."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            path, f"it is damaged ({reason}); whoever publishes next sets it aside, and begins a new one: try again"
+        )
+
+
 class RegistryTooNew(RegistryError):
     """The registry was written by a later version of this package."""
 

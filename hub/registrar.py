@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from hub.errors import InvalidOption
+from hub.errors import InvalidOption, RegistryDamaged
 from hub.keys import path_key
 from hub.registration import Registration
 from hub.registry import Registry
 from hub.secret import read_secret
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class LocalRegistrar:
     def __init__(self, registry: Registry, base_url: str, route: str) -> None:
         self._registry = registry
         self._prefix = f"{base_url}{route}/"
+        # What this process has registered, to be registered again should the registry be lost.
+        self._claimed: dict[str, Registration] = {}
+        self._generation = 0
 
     def register(self, claim: Claim) -> Registered:
         """Write a row of the registry; the last claim of a key wins."""
@@ -86,16 +92,42 @@ class LocalRegistrar:
             claimed_at=now,
             expires_at=None if claim.ttl is None else now + claim.ttl,
         )
-        self._registry.claim(registration)
+        self._in_registry(lambda: self._registry.claim(registration))
+        self._claimed[registration.key] = registration
+        # It may have been set aside while we wrote.
+        self._restore()
         return Registered(registration.key, self._prefix + registration.target)
 
     def revoke(self, key: str) -> bool:
         """Remove a row of the registry."""
-        return self._registry.revoke(key)
+        was_there = self._in_registry(lambda: self._registry.revoke(key))
+        self._claimed.pop(key, None)
+        return was_there
 
     def registrations(self) -> list[tuple[Registration, str]]:
         """Return all that the registry has, with partial URLs."""
-        return [(registration, self._prefix + registration.target) for registration in self._registry.registrations()]
+        # Who has registered nothing only looks, and changes nothing.
+        look = self._registry.registrations
+        registrations = self._in_registry(look) if self._claimed else look()
+        return [(registration, self._prefix + registration.target) for registration in registrations]
+
+    def _in_registry(self, work: Callable[[], _Result]) -> _Result:
+        """Do `work` in a registry that has what this process has registered."""
+        try:
+            self._restore()
+            return work()
+        except RegistryDamaged:
+            self._restore()
+            return work()
+
+    def _restore(self) -> None:
+        """Register again what this process has registered, if another file is the registry now."""
+        self._registry.open()
+        if self._registry.generation != self._generation:
+            lost = [claimed for claimed in self._claimed.values() if not claimed.is_expired()]
+            if lost:
+                self._registry.restore(lost)
+            self._generation = self._registry.generation
 
     def _path_key(self, claim: Claim) -> str:
         # First, so that no secret is left beside what is no registry.

@@ -9,16 +9,17 @@ import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from hub.errors import LimitReached, RegistryError, RegistryTooNew
+from hub.errors import LimitReached, RegistryDamaged, RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
 from hub.registration import Registration, Source
+from hub.rescue import is_damage, is_ours, set_aside
 
 #: How long a writer waits for the others before it gives up.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -87,23 +88,36 @@ class Registry:
     ----------
     path : Path
         The SQLite file; it is made (mode 0600, missing directories 0700) where it does not exist.
+
+    Attributes
+    ----------
+    generation : int
+        Grows when another file is found at `path`, which need not have what was stored before.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection: sqlite3.Connection | None = None
         self.path = path
+        self.generation = 0
         self._identity: tuple[int, int] | None = None
         _registries.add(self)
 
     def open(self) -> None:
         """Make the file, or migrate it, where that is needed; the other calls do so too.
 
+        One that is damaged is set aside (see `hub.rescue`), as by all calls that write.
+
         Raises
         ------
         RegistryError
         """
-        with self._reading():
-            pass
+        try:
+            with self._reading():
+                pass
+        except RegistryDamaged:
+            self._set_aside()
+            with self._reading():
+                pass
 
     def claim(self, registration: Registration, limit: int | None = None) -> None:
         """Store `registration`; it takes over a key that exists.
@@ -122,40 +136,18 @@ class Registry:
         LimitReached, RegistryError
             Nothing was stored.
         """
-        values = (
-            registration.key,
-            registration.kind,
-            registration.root,
-            registration.name,
-            registration.visibility,
-            registration.trusted,
-            json.dumps(registration.headers),
-            registration.expires_at,
-            registration.claimed_at,
-            registration.content,
-            registration.signature,
-            registration.is_kept,
-            registration.owner,
-            json.dumps(registration.audience),
-        )
         with self._atomic() as connection:
             if limit is not None:
                 _remove_expired(connection, "expires_at <= ? AND owner = ?", (time.time(), registration.owner))
                 _check_limit(connection, registration, limit)
-            places = ", ".join("?" * len(values))
-            connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
-            if registration.content:
-                connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
-                connection.execute(
-                    "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?)",
-                    (
-                        registration.key,
-                        registration.root,
-                        registration.signature,
-                        registration.is_kept,
-                        registration.claimed_at,
-                    ),
-                )
+            _insert(connection, registration)
+
+    def restore(self, registrations: Iterable[Registration]) -> None:
+        """Store what a registry that is gone had, but for keys that were claimed since."""
+        with self._atomic() as connection:
+            for registration in registrations:
+                if registration.content or _select(connection, registration.key) is None:
+                    _insert(connection, registration)
 
     def revoke(self, key: str) -> bool:
         """Remove the registration of `key`; False if there was none."""
@@ -257,16 +249,29 @@ class Registry:
             if self._connection is not None and _identify(self.path) != self._identity:
                 # Somebody has removed or replaced the file; what is written to the old one is lost.
                 self.close()
+                # The new one may get the number that the old one leaves.
+                self._identity = None
             if self._connection is None:
                 self._connection = _open_for_writing(self.path)
-                self._identity = _identify(self.path)
+                before, self._identity = self._identity, _identify(self.path)
+                self.generation += before != self._identity
             yield self._connection
 
     @contextmanager
     def _atomic(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as connection, _transaction(connection):
-            _check_version(connection, self.path)
-            yield connection
+        self.open()
+        try:
+            with self._reading() as connection, _transaction(connection):
+                _check_version(connection, self.path)
+                yield connection
+        except RegistryDamaged:
+            self._set_aside()
+            raise
+
+    def _set_aside(self) -> None:
+        self.close()
+        with _using_sqlite, _explained(self.path):
+            set_aside(self.path)
 
 
 Prepared = TypeVar("Prepared")
@@ -484,6 +489,8 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise RegistryError(str(path), str(error)) from error
     except sqlite3.Error as error:
+        if is_damage(error) and is_ours(path):
+            raise RegistryDamaged(str(path), str(error)) from error
         raise RegistryError(str(path), f"{error}; name another file in KDR_REGISTRY") from error
     except OSError as error:
         raise RegistryError(str(path), f"{error.strerror}: {os.fsdecode(error.filename or path)}") from error
@@ -492,6 +499,39 @@ def _explained(path: Path) -> Iterator[None]:
 def _pragma(connection: sqlite3.Connection, name: str) -> str:
     (value,) = connection.execute(f"PRAGMA {name}").fetchone()
     return str(value)
+
+
+def _insert(connection: sqlite3.Connection, registration: Registration) -> None:
+    values = (
+        registration.key,
+        registration.kind,
+        registration.root,
+        registration.name,
+        registration.visibility,
+        registration.trusted,
+        json.dumps(registration.headers),
+        registration.expires_at,
+        registration.claimed_at,
+        registration.content,
+        registration.signature,
+        registration.is_kept,
+        registration.owner,
+        json.dumps(registration.audience),
+    )
+    places = ", ".join("?" * len(values))
+    connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
+    if registration.content:
+        connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
+        connection.execute(
+            "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?)",
+            (
+                registration.key,
+                registration.root,
+                registration.signature,
+                registration.is_kept,
+                registration.claimed_at,
+            ),
+        )
 
 
 def _remove_expired(

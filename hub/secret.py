@@ -19,7 +19,7 @@ def read_secret(registry_path: Path) -> bytes:
     RegistryError
         The secret cannot be read or made, or is not `SECRET_BYTES` long.
     """
-    path = registry_path.with_name(registry_path.name + ".secret")
+    path = secret_path(registry_path)
     try:
         try:
             secret, status = _read_private(path)
@@ -40,6 +40,11 @@ def read_secret(registry_path: Path) -> bytes:
             f"its secret {path.name!r} is damaged; remove it (URLs of paths will change)",
         )
     return secret
+
+
+def secret_path(registry_path: Path) -> Path:
+    """Return where the secret of a registry lies."""
+    return registry_path.with_name(registry_path.name + ".secret")
 
 
 def _read_private(path: Path) -> tuple[bytes, os.stat_result]:

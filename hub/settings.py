@@ -15,6 +15,9 @@ from hub.servers import find_servers
 #: The first segment below the base URL; the Kernel Data Relay protocol's own.
 DEFAULT_ROUTE = "wwtkdr"
 
+#: What the registry is called where nobody says otherwise.
+REGISTRY_NAME = "registry.sqlite"
+
 #: RFC 3986, 3.3.
 SAFE_IN_PATHS = "/:@!$&'()*+,;=~"
 
@@ -28,7 +31,7 @@ def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
         return Path(registry).absolute()
     if named := os.environ.get("KDR_REGISTRY"):
         return Path(named).absolute()
-    return runtime_directory() / "kdr" / "registry.sqlite"
+    return runtime_directory() / "kdr" / REGISTRY_NAME
 
 
 def is_registry_named(registry: str | os.PathLike[str] | None = None) -> bool:

@@ -242,15 +242,6 @@ def test_registries_that_others_could_write_are_refused(registry_path: Path) -> 
         Registry(registry_path).claim(a_tree())
 
 
-@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"x" * 5000])
-def test_garbage_is_told_and_kept(registry_path: Path, content: bytes) -> None:
-    registry_path.parent.mkdir()
-    registry_path.write_bytes(content)
-    with pytest.raises(RegistryError, match="cannot be used"):
-        Registry(registry_path).claim(a_tree())
-    assert registry_path.read_bytes() == content
-
-
 def test_places_that_cannot_hold_a_registry_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

@@ -1,0 +1,87 @@
+"""What becomes of a registry that is damaged: it is set aside as it is, and a new one takes its place."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from hub.secret import secret_path
+from hub.settings import REGISTRY_NAME
+
+#: What belongs to a registry, in the order in which it is moved: the new one must meet no log of the old one
+#: (https://www.sqlite.org/howtocorrupt.html, 1.4). Whoever has the old one open leaves the new one's log alone: SQLite
+#: asks first whether its file has been moved (SQLITE_FCNTL_HAS_MOVED).
+_SUFFIXES = ("-wal", "-journal", "-shm", "")
+
+#: What SQLite says of a file that it cannot make sense of (SQLITE_NOTADB, SQLITE_CORRUPT); Python 3.10 has no codes.
+_DAMAGED = ("file is not a database", "malformed")
+
+
+class RegistrySetAside(UserWarning):
+    """A damaged registry was set aside, and what others had registered in it must be registered again."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite means that the file itself is damaged."""
+    return isinstance(error, sqlite3.DatabaseError) and any(words in str(error) for words in _DAMAGED)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether the file at `path` was a registry, by its name, or since a secret lies beside it.
+
+    What somebody has named by mistake stays as it is.
+    """
+    return path.name == REGISTRY_NAME or secret_path(path).is_file()
+
+
+def set_aside(path: Path) -> None:
+    """Move a damaged registry, which this process does not have open, to another name, unless another process has.
+
+    Raises
+    ------
+    OSError
+        It cannot be moved.
+    """
+    try:
+        with open(path, "r+b") as damaged:
+            fcntl.flock(damaged, fcntl.LOCK_EX)
+            if not os.path.samestat(os.fstat(damaged.fileno()), os.stat(path)) or _is_sound(path):
+                return
+            aside = _free_name(path)
+            for suffix in _SUFFIXES:
+                with suppress(FileNotFoundError):
+                    os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+    except FileNotFoundError:
+        return
+    warnings.warn(
+        f"the registry {str(path)!r} is damaged; it was set aside as {aside.name!r}, and a new one has been begun. "
+        "What other kernels have published is published again when they next call the hub; else publish it again",
+        RegistrySetAside,
+        stacklevel=2,
+    )
+
+
+def _is_sound(path: Path) -> bool:
+    connection = sqlite3.connect(path)
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            return False
+        raise
+    finally:
+        connection.close()
+
+
+def _free_name(path: Path) -> Path:
+    stem = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    for number in range(1, 1000):
+        name = path.with_name(stem if number == 1 else f"{stem}-{number}")
+        if not name.exists():
+            return name
+    raise FileExistsError(f"{stem} and a thousand others")
