@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union, cast
 
 from hub.errors import InvalidOption, MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
+from hub.filesystems import holds_files
 from hub.keys import check_chosen_key
 from hub.registrar import Claim, LocalRegistrar, Registrar
 from hub.registration import (
@@ -387,11 +388,14 @@ def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:
         raise UnusablePath(os.fsdecode(named), "it is empty or holds a NUL character")
     try:
         root = os.path.realpath(named, strict=True)
-        return root, os.stat(root)
+        status = os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingPath(os.fsdecode(named)) from None
     except OSError as error:
         raise UnusablePath(os.fsdecode(named), os.strerror(error.errno or 0)) from error
+    if not holds_files(root):
+        raise UnusablePath(os.fsdecode(named), "there the system shows itself or its devices; copy what you need")
+    return root, status
 
 
 def _locate(path: AnyPath) -> bytes:

@@ -12,6 +12,10 @@ from pathlib import Path
 #: on NFS, SMB, Lustre, FUSE and whatever else is not listed, two hosts could meet.
 _SHARING_MEMORY = frozenset("bcachefs btrfs ext2 ext3 ext4 f2fs jfs overlay ramfs reiserfs tmpfs xfs zfs".split())
 
+#: Where Linux shows its processes, its devices and itself (hier(7)); and memory among them that is used for files.
+_NO_STORES = (b"/dev", b"/proc", b"/sys")
+_STORE_IN_MEMORY = b"/dev/shm"  # nothing is written there
+
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
@@ -37,6 +41,15 @@ def find_intruder(folder: Path) -> str | None:
 def shares_memory(directory: Path, mount_table: Path = _MOUNT_TABLE) -> bool:
     """Whether all processes that can open a file in `directory` run on one host; False where nobody tells."""
     return _find_type(os.path.realpath(directory), mount_table) in _SHARING_MEMORY
+
+
+def holds_files(path: bytes) -> bool:
+    """Whether `path`, absolute and without links, is not one at which the system shows itself or its devices."""
+    return _is_at(path, _STORE_IN_MEMORY) or not any(_is_at(path, folder) for folder in _NO_STORES)
+
+
+def _is_at(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder + b"/")
 
 
 def _find_type(directory: str, mount_table: Path) -> str | None:

@@ -22,6 +22,7 @@ from hub import (
     NotATree,
     RegistryError,
     UnservedWarning,
+    UnusablePath,
     get_relay_hub,
 )
 from hub.servers import announced
@@ -311,6 +312,17 @@ def test_a_base_url_is_quoted(registry_path: Path, tree: Path) -> None:
     assert JupyterRelayHub(base_url="/user/a%20b/").base_url == "/user/a%20b/"
     with pytest.raises(InvalidOption, match="give the path alone"):
         JupyterRelayHub(base_url="https://host/x/")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="there is no /proc here")
+def test_what_the_system_shows_of_itself_is_not_published(hub: JupyterRelayHub, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/proc/self")
+    for path in ("/proc", "/sys", tmp_path / "link"):
+        with pytest.raises(UnusablePath, match="the system shows itself or its devices"):
+            hub.serve_tree(path)
+    with pytest.raises(UnusablePath, match="the system shows itself or its devices"):
+        hub.serve_file("/proc/self/environ")
+    assert hub.registry.registrations() == []
 
 
 def test_a_file_that_is_no_registry_gets_no_secret_beside_it(tree: Path) -> None:

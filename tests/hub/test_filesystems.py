@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.filesystems import shares_memory
+from hub.filesystems import holds_files, shares_memory
 
 TABLE = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -36,3 +36,21 @@ def test_the_deepest_and_latest_mount_decides(tmp_path: Path, directory: str, sh
 
 def test_where_nobody_tells_the_safe_answer_is_no(tmp_path: Path) -> None:
     assert not shares_memory(tmp_path, tmp_path / "no such table")
+
+
+@pytest.mark.parametrize(
+    ("path", "holds"),
+    [
+        (b"/proc", False),
+        (b"/proc/self/environ", False),
+        (b"/sys/kernel", False),
+        (b"/dev", False),
+        (b"/dev/shm", True),
+        (b"/dev/shm/cubes/a.fits", True),
+        (b"/dev/shmem", False),
+        (b"/processed", True),
+        (b"/", True),
+    ],
+)
+def test_processes_and_devices_are_no_files(path: bytes, holds: bool) -> None:
+    assert holds_files(path) is holds

@@ -1,0 +1,85 @@
+"""On a full disk nothing that was registered is lost, and once there is room all goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need
+
+#: A disk of two megabytes, for this one process.
+ON_A_SMALL_DISK = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" -c "$3" "$1" "$4"'
+
+PREAMBLE = """
+import os, sys
+import hub
+
+disk, tree = sys.argv[1:]
+registry = disk + "/kdr/registry.sqlite"
+relay = hub.JupyterRelayHub(registry=registry, base_url="/", key_prefix="")
+
+def keys():
+    return {registration.key for registration in relay.registry.registrations()}
+
+def fill():
+    with open(disk + "/ballast", "wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(4096))
+        except OSError:
+            pass
+
+def make_room():
+    os.unlink(disk + "/ballast")
+"""
+
+REGISTERING = """
+with open(disk + "/ballast", "wb") as ballast:
+    ballast.write(bytes(1 << 20))
+told = set()
+try:
+    while True:
+        told.add(relay.serve_tree(tree, key=f"k{len(told)}", headers={"X-Long": "x" * 2000}).key)
+except hub.RegistryError as error:
+    assert "full" in str(error), error
+assert len(told) > 10
+assert keys() == told
+make_room()
+told.add(relay.serve_tree(tree, key="after").key)
+assert keys() == told
+relay.registry.check()
+"""
+
+HASHING = """
+relay.serve_tree(tree, key="first")
+fill()
+try:
+    relay.serve_tree(tree, content=True)
+except (hub.HubError, OSError) as error:
+    assert "No space left" in str(error) or "full" in str(error), error
+else:
+    raise AssertionError("there was room")
+names = {name for _, _, names in os.walk(disk + "/kdr") for name in names}
+left = {name for name in names if name.endswith(".tmp")}
+assert not left, left
+make_room()
+url = relay.serve_tree(tree, content=True)
+assert keys() == {"first", url.key}
+"""
+
+
+@pytest.mark.parametrize("program", [REGISTERING, HASHING], ids=["registering", "hashing"])
+def test_a_full_disk_loses_nothing(tmp_path: Path, tree: Path, program: str) -> None:
+    can = shutil.which("unshare") and not subprocess.run(["unshare", "-rm", "true"], check=False).returncode
+    need("unshare", is_there=bool(can), remedy="apt-get install util-linux, where users may have own namespaces")
+    for number in range(3000):
+        (tree / f"{number:04}").touch()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["unshare", "-rm", "sh", "-c", ON_A_SMALL_DISK, "sh", str(disk), sys.executable, PREAMBLE + program]
+    done = subprocess.run([*command, str(tree)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
