@@ -136,10 +136,10 @@ def live_server(
         process.wait(30)
 
 
-@pytest.fixture(scope="session", params=["gthread", "sync", "granian"])
+@pytest.fixture(scope="session", params=["kdr_wsgi.serving.WatchfulWorker", "sync", "granian"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server for all tests that only read; once with each worker class of gunicorn, and once with granian."""
-    with live_server(tmp_path_factory.mktemp(request.param), request.param) as running:
+    """A server for all tests that only read: our own worker of gunicorn, one of gunicorn's, and granian."""
+    with live_server(tmp_path_factory.mktemp("server"), request.param) as running:
         yield running
 
 
