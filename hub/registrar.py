@@ -72,7 +72,7 @@ class LocalRegistrar:
         self._registry = registry
         self._prefix = f"{base_url}{route}/"
         # What this process has registered, to be registered again should the registry be lost.
-        self._claimed: dict[str, Registration] = {}
+        self._claimed: dict[str, dict[tuple[bytes, bytes], Registration]] = {}
         self._generation = 0
 
     def register(self, claim: Claim) -> Registered:
@@ -92,23 +92,26 @@ class LocalRegistrar:
             claimed_at=now,
             expires_at=None if claim.ttl is None else now + claim.ttl,
         )
-        self._in_registry(lambda: self._registry.claim(registration))
-        self._claimed[registration.key] = registration
-        # It may have been set aside while we wrote.
-        self._restore()
+        with self._registry.in_turn():
+            self._in_registry(lambda: self._registry.claim(registration))
+            self._remember(registration)
+            # It may have been set aside while we wrote.
+            self._restore()
         return Registered(registration.key, self._prefix + registration.target)
 
     def revoke(self, key: str) -> bool:
         """Remove a row of the registry."""
-        was_there = self._in_registry(lambda: self._registry.revoke(key))
-        self._claimed.pop(key, None)
-        return was_there
+        with self._registry.in_turn():
+            was_there = self._in_registry(lambda: self._registry.revoke(key))
+            self._claimed.pop(key, None)
+            return was_there
 
     def registrations(self) -> list[tuple[Registration, str]]:
         """Return all that the registry has, with partial URLs."""
         # Who has registered nothing only looks, and changes nothing.
         look = self._registry.registrations
-        registrations = self._in_registry(look) if self._claimed else look()
+        with self._registry.in_turn():
+            registrations = self._in_registry(look) if self._claimed else look()
         return [(registration, self._prefix + registration.target) for registration in registrations]
 
     def _in_registry(self, work: Callable[[], _Result]) -> _Result:
@@ -120,11 +123,16 @@ class LocalRegistrar:
             self._restore()
             return work()
 
+    def _remember(self, registration: Registration) -> None:
+        # One content may have several names, and lie at several places.
+        others = self._claimed.get(registration.key, {}) if registration.content else {}
+        self._claimed[registration.key] = {**others, (registration.name, registration.root): registration}
+
     def _restore(self) -> None:
         """Register again what this process has registered, if another file is the registry now."""
         self._registry.open()
         if self._registry.generation != self._generation:
-            lost = [claimed for claimed in self._claimed.values() if not claimed.is_expired()]
+            lost = [claim for claims in self._claimed.values() for claim in claims.values() if not claim.is_expired()]
             if lost:
                 self._registry.restore(lost)
             self._generation = self._registry.generation

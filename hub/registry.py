@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import stat
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,7 +20,7 @@ from urllib.parse import quote
 from hub.errors import LimitReached, RegistryDamaged, RegistryError, RegistryTooNew
 from hub.filesystems import make_private_directories, shares_memory
 from hub.registration import Registration, Source
-from hub.rescue import is_damage, is_ours, set_aside
+from hub.rescue import is_damage, is_emptied, is_ours, set_aside
 
 #: How long a writer waits for the others before it gives up.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -100,6 +101,7 @@ class Registry:
         self.path = path
         self.generation = 0
         self._identity: tuple[int, int] | None = None
+        self._birth = 0
         _registries.add(self)
 
     def open(self) -> None:
@@ -143,11 +145,18 @@ class Registry:
             _insert(connection, registration)
 
     def restore(self, registrations: Iterable[Registration]) -> None:
-        """Store what a registry that is gone had, but for keys that were claimed since."""
+        """Store what a registry that is gone had; where a key was claimed later, that claim stays."""
         with self._atomic() as connection:
             for registration in registrations:
-                if registration.content or _select(connection, registration.key) is None:
+                found = _select(connection, registration.key)
+                if found is None or (found.claimed_at or 0.0) <= (registration.claimed_at or 0.0):
                     _insert(connection, registration)
+                elif registration.content:
+                    _insert_place(connection, registration)
+
+    def in_turn(self) -> AbstractContextManager[object]:
+        """Let no other thread use a registry while the block lasts, nor fork."""
+        return _using_sqlite
 
     def revoke(self, key: str) -> bool:
         """Remove the registration of `key`; False if there was none."""
@@ -249,12 +258,13 @@ class Registry:
             if self._connection is not None and _identify(self.path) != self._identity:
                 # Somebody has removed or replaced the file; what is written to the old one is lost.
                 self.close()
-                # The new one may get the number that the old one leaves.
-                self._identity = None
             if self._connection is None:
                 self._connection = _open_for_writing(self.path)
-                before, self._identity = self._identity, _identify(self.path)
-                self.generation += before != self._identity
+                before = self._identity, self._birth
+                self._identity = _identify(self.path)
+                # A new file may get the number that the old one left.
+                self._birth = int(_pragma(self._connection, "application_id"))
+                self.generation += before != (self._identity, self._birth)
             yield self._connection
 
     @contextmanager
@@ -401,8 +411,10 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         _choose_journal(connection, path)
         if version < SCHEMA_VERSION:
             _migrate(connection, path)
-    except BaseException:  # Ctrl-C too leaves no connection open.
+    except BaseException as error:  # Ctrl-C too leaves no connection open.
         connection.close()
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error) and is_emptied(path):
+            raise sqlite3.DatabaseError("malformed: it was emptied") from error
         raise
     return connection
 
@@ -429,7 +441,8 @@ def _identify(path: Path) -> tuple[int, int] | None:
 def _make_private_file(path: Path) -> None:
     make_private_directories(path)
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        # By no link: it may lead to what is to be made.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise RegistryError(str(path), "it is not a regular file")
@@ -463,7 +476,11 @@ def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     with _transaction(connection):
-        for version in range(_check_version(connection, path), SCHEMA_VERSION):
+        found = _check_version(connection, path)
+        if found == 0:
+            # What tells this file from any other that is made here later.
+            connection.execute(f"PRAGMA application_id = {secrets.randbits(31)}")
+        for version in range(found, SCHEMA_VERSION):
             for statement in MIGRATIONS[version]:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -521,17 +538,22 @@ def _insert(connection: sqlite3.Connection, registration: Registration) -> None:
     places = ", ".join("?" * len(values))
     connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
     if registration.content:
-        connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
-        connection.execute(
-            "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?)",
-            (
-                registration.key,
-                registration.root,
-                registration.signature,
-                registration.is_kept,
-                registration.claimed_at,
-            ),
-        )
+        _insert_place(connection, registration)
+
+
+def _insert_place(connection: sqlite3.Connection, registration: Registration) -> None:
+    """Store under what name, and where, the bytes of a content key are."""
+    connection.execute("INSERT OR IGNORE INTO name VALUES (?, ?)", (registration.key, registration.name))
+    connection.execute(
+        "INSERT OR REPLACE INTO source VALUES (?, ?, ?, ?, ?)",
+        (
+            registration.key,
+            registration.root,
+            registration.signature,
+            registration.is_kept,
+            registration.claimed_at,
+        ),
+    )
 
 
 def _remove_expired(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 import time
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hub.secret import secret_path
@@ -20,6 +22,10 @@ _SUFFIXES = ("-wal", "-journal", "-shm", "")
 
 #: What SQLite says of a file that it cannot make sense of (SQLITE_NOTADB, SQLITE_CORRUPT); Python 3.10 has no codes.
 _DAMAGED = ("file is not a database", "malformed")
+
+
+#: So long a file may be empty that a process has made, before it has put a registry into it.
+_MAKING_SECONDS = 1.0
 
 
 class RegistrySetAside(UserWarning):
@@ -47,29 +53,55 @@ def set_aside(path: Path) -> None:
     OSError
         It cannot be moved.
     """
-    try:
-        with open(path, "r+b") as damaged:
-            fcntl.flock(damaged, fcntl.LOCK_EX)
-            if not os.path.samestat(os.fstat(damaged.fileno()), os.stat(path)) or _is_sound(path):
-                return
-            aside = _free_name(path)
-            for suffix in _SUFFIXES:
-                with suppress(FileNotFoundError):
-                    os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-    except FileNotFoundError:
-        return
+    # What a link leads to, since its log lies there.
+    path = Path(os.path.realpath(path))
+    with _alone_in(path.parent):
+        if not path.exists() or _is_sound(path):
+            return
+        aside = _free_name(path)
+        for suffix in _SUFFIXES:
+            with suppress(FileNotFoundError):
+                os.rename(f"{path}{suffix}", f"{aside}{suffix}")
     warnings.warn(
         f"the registry {str(path)!r} is damaged; it was set aside as {aside.name!r}, and a new one has been begun. "
-        "What other kernels have published is published again when they next call the hub; else publish it again",
+        "What kernels of this user that still run have published is published again when they next call the hub; "
+        "publish the rest again",
         RegistrySetAside,
         stacklevel=2,
     )
 
 
+def is_emptied(path: Path) -> bool:
+    """Whether nothing is left of the file; who has it open then locks all others out. One that was just made is not."""
+    with suppress(FileNotFoundError):
+        status = os.stat(path)
+        return status.st_size == 0 and time.time() - status.st_mtime > _MAKING_SECONDS
+    return False
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let no other process set anything in `folder` aside meanwhile, where the file system has locks of folders."""
+    # Not of the file: to close it would end the locks that SQLite has on it (howtocorrupt.html, 2.2).
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            # NFS makes a lock of bytes of it, which takes a file that is open for writing (flock(2)).
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.ENOTSUP):
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _is_sound(path: Path) -> bool:
+    if is_emptied(path):
+        return False
     connection = sqlite3.connect(path)
     try:
-        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+        return bool(connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",))
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 
 from hub.registration import Registration, is_for_proxies, without_trust
@@ -95,8 +94,9 @@ class Catalog:
     ) -> None:
         self._path = registry
         self._restrict = restrict
-        # The threads' readers share what is made of a registration.
-        self._publish = lru_cache(RegistryReader.CAPACITY)(partial(Publication.prepare, has_login=has_login))
+        self._has_login = has_login
+        # By their keys: the threads' readers share what is made of a registration.
+        self._publications: dict[str, Publication] = {}
         self._threads = threading.local()
         writer = Registry(registry)
         try:
@@ -131,3 +131,12 @@ class Catalog:
     def _prepare(self, registration: Registration) -> Publication | None:
         allowed = self._restrict(registration)
         return None if allowed is None else self._publish(allowed)
+
+    def _publish(self, registration: Registration) -> Publication:
+        known = self._publications.get(registration.key)
+        if known is not None and known.registration == registration:
+            return known
+        if len(self._publications) >= RegistryReader.CAPACITY:
+            self._publications.clear()
+        made = self._publications[registration.key] = Publication.prepare(registration, has_login=self._has_login)
+        return made

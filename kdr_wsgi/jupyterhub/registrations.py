@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 #: The service's own static files; keys of users have a tilde.
 STATIC_KEY = f"pywwt_static{VERSION}"
 
+_STATIC_FILES = Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve()), visibility="public", trusted=True)
+
 #: More than any claim takes: a path, a name and headers, each quoted.
 MAX_CLAIM_BYTES = 128 * 1024
 
@@ -73,9 +75,7 @@ class Registrations:
         self._registry = Registry(settings.registry)
         self._manifests = ReceivedManifests(self._registry, service.max_manifest_bytes)
         self._prefix = f"{service.host}{settings.base_url}{settings.route}/"
-        self._registry.claim(
-            Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve()), visibility="public", trusted=True)
-        )
+        self._registry.claim(_STATIC_FILES)
         # Before a fork, so that two workers do not make it at once.
         self._secret = read_secret(settings.registry)
         self._registry.close()
@@ -119,6 +119,8 @@ class Registrations:
     def static(self) -> Response:
         """Tell of the service's own static files."""
         self._identify()
+        if self._registry.find(STATIC_KEY) is None:  # It is another registry than at the start.
+            self._registry.claim(_STATIC_FILES)
         return jsonify(key=STATIC_KEY, url=f"{self._prefix}{STATIC_KEY}/")
 
     def receive_manifest(self, content: str) -> tuple[Response, int]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import threading
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from hub import JupyterRelayHub
+from hub import registry as registry_module
 from hub.errors import RegistryDamaged, RegistryError
 from hub.registry import Registry, RegistryReader
 from hub.rescue import RegistrySetAside
@@ -197,3 +200,124 @@ def test_who_only_looks_changes_nothing(
             Registry(registry_path).registrations()
     assert registry_path.read_bytes() == damaged
     assert not aside(registry_path)
+
+
+@pytest.mark.parametrize("first", ["older", "newer"])
+def test_the_newer_claim_wins_whoever_restores_first(
+    hub: JupyterRelayHub, registry_path: Path, tree: Path, first: str
+) -> None:
+    for name in ("older", "newer"):
+        (tree / name).mkdir()
+    kernels = {"older": hub, "newer": open_hub(registry_path)}
+    for name, kernel in kernels.items():
+        kernel.serve_tree(tree / name, key="k")
+    registry_path.unlink()
+    for name in sorted(kernels, key=lambda name: name != first):
+        kernels[name].serve_tree(tree, key=f"{name} is back")
+    found = Registry(registry_path).find("k")
+    assert found is not None
+    assert found.root == os.fsencode(tree / "newer")
+
+
+@pytest.mark.parametrize("first", ["public", "private"])
+def test_what_was_made_private_stays_so(hub: JupyterRelayHub, registry_path: Path, tree: Path, first: str) -> None:
+    (tree / "a").write_text("a")
+    kernels = {"public": hub, "private": open_hub(registry_path)}
+    keys = {kernel.serve_tree(tree, content=True, visibility=name).key for name, kernel in kernels.items()}
+    registry_path.unlink()
+    for name in sorted(kernels, key=lambda name: name != first):
+        kernels[name].serve_tree(tree, key=f"{name} is back")
+    (key,) = keys
+    found = Registry(registry_path).find(key)
+    assert found is not None
+    assert found.visibility == "private"
+
+
+def test_one_content_comes_back_with_all_its_names(hub: JupyterRelayHub, registry_path: Path, tree: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tree / name).write_text("the same")
+        key = hub.serve_file(tree / name, content=True).key
+    before = hub.registry.find(key)
+    registry_path.unlink()
+    hub.serve_tree(tree, key="new")
+    assert before is not None
+    assert len(before.sources) == 2
+    assert hub.registry.find(key) == before
+
+
+def test_a_registry_that_was_replaced_while_nobody_had_it_open_is_noticed(
+    hub: JupyterRelayHub, registry_path: Path, tree: Path
+) -> None:
+    hub.serve_tree(tree, key="mine")
+    hub.registry.close()  # As before each fork.
+    registry_path.unlink()  # The next file mostly gets its number.
+    open_hub(registry_path).serve_tree(tree, key="theirs")
+    hub.serve_tree(tree, key="new")
+    assert {registration.key for registration in hub.registry.registrations()} == {"mine", "theirs", "new"}
+
+
+def test_an_emptied_registry_locks_nobody_out(
+    hub: JupyterRelayHub, registry_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_module, "BUSY_TIMEOUT_SECONDS", 1.5)
+    hub.serve_tree(tree, key="mine")
+    os.truncate(registry_path, 0)
+    with pytest.warns(RegistrySetAside):
+        open_hub(registry_path).serve_tree(tree, key="theirs")
+    hub.serve_tree(tree, key="new")
+    assert {registration.key for registration in Registry(registry_path).registrations()} == {"mine", "theirs", "new"}
+
+
+def test_damage_to_an_index_is_damage(hub: JupyterRelayHub, registry_path: Path, tree: Path) -> None:
+    hub.serve_tree(tree, key="old")
+    hub.registry.close()
+    connection = sqlite3.connect(registry_path)
+    connection.execute("PRAGMA writable_schema = 1")
+    # An index of the rows of another table.
+    connection.execute(
+        "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'hashed') "
+        "WHERE name = 'registration_owner'"
+    )
+    connection.commit()
+    connection.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegistrySetAside)
+        open_hub(registry_path).serve_tree(tree, key="old")
+        open_hub(registry_path).serve_tree(tree, key="new")
+    assert {registration.key for registration in Registry(registry_path).registrations()} >= {"new"}
+
+
+def test_what_a_link_leads_to_is_set_aside(hub: JupyterRelayHub, registry_path: Path, tree: Path) -> None:
+    hub.serve_tree(tree, key="old")
+    hub.registry.close()
+    link = tree / "registry.sqlite"
+    link.symlink_to(registry_path)
+    fill_with_garbage(registry_path)
+    with pytest.warns(RegistrySetAside):
+        open_hub(link).serve_tree(tree, key="new")
+    assert link.is_symlink()
+    assert len(aside(registry_path)) == 1
+    assert [registration.key for registration in Registry(registry_path).registrations()] == ["new"]
+
+
+def test_threads_of_a_kernel_lose_nothing(hub: JupyterRelayHub, registry_path: Path, tree: Path) -> None:
+    told: set[str] = set()
+
+    def publish(thread: int) -> None:
+        for number in range(40):
+            # SQLite calls it an I/O error where a file goes while it is opened.
+            with suppress(RegistryError):
+                told.add(hub.serve_tree(tree, key=f"{thread}-{number}").key)
+
+    threads = [threading.Thread(target=publish, args=(thread,)) for thread in range(6)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        with suppress(FileNotFoundError):
+            registry_path.unlink()
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert len(told) > 100
+    told.add(hub.serve_tree(tree, key="last").key)
+    assert {registration.key for registration in hub.registry.registrations()} == told
