@@ -189,6 +189,19 @@ class UnfitPywwt(HubError, ImportError):
         super().__init__(sentence)
 
 
+class RegistrySetAside(UserWarning):
+    """A damaged registry was set aside, and a new one begun."""
+
+    def __init__(self, registry: str, aside: str) -> None:
+        self.registry = registry
+        self.aside = aside
+        super().__init__(
+            f"the registry {registry!r} is damaged; it was set aside as {aside!r}, and a new one has been begun. "
+            "What kernels of this user that still run have published is published again when they next call the hub; "
+            "publish the rest again"
+        )
+
+
 class UnservedWarning(UserWarning):
     """Something was registered where no server looks."""
 

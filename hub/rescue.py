@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import sqlite3
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hub.errors import RegistrySetAside
 from hub.secret import secret_path
 from hub.settings import REGISTRY_NAME
 
@@ -23,13 +23,8 @@ _SUFFIXES = ("-wal", "-journal", "-shm", "")
 #: What SQLite says of a file that it cannot make sense of (SQLITE_NOTADB, SQLITE_CORRUPT); Python 3.10 has no codes.
 _DAMAGED = ("file is not a database", "malformed")
 
-
 #: So long a file may be empty that a process has made, before it has put a registry into it.
 _MAKING_SECONDS = 1.0
-
-
-class RegistrySetAside(UserWarning):
-    """A damaged registry was set aside, and what others had registered in it must be registered again."""
 
 
 def is_damage(error: BaseException) -> bool:
@@ -62,13 +57,7 @@ def set_aside(path: Path) -> None:
         for suffix in _SUFFIXES:
             with suppress(FileNotFoundError):
                 os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-    warnings.warn(
-        f"the registry {str(path)!r} is damaged; it was set aside as {aside.name!r}, and a new one has been begun. "
-        "What kernels of this user that still run have published is published again when they next call the hub; "
-        "publish the rest again",
-        RegistrySetAside,
-        stacklevel=2,
-    )
+    warnings.warn(RegistrySetAside(str(path), aside.name), stacklevel=2)
 
 
 def is_emptied(path: Path) -> bool:
@@ -83,6 +72,8 @@ def is_emptied(path: Path) -> bool:
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let no other process set anything in `folder` aside meanwhile, where the file system has locks of folders."""
     # Not of the file: to close it would end the locks that SQLite has on it (howtocorrupt.html, 2.2).
+    import fcntl  # Here, since it takes POSIX, and `import hub` does not.
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:

@@ -16,9 +16,8 @@ import pytest
 
 from hub import JupyterRelayHub
 from hub import registry as registry_module
-from hub.errors import RegistryDamaged, RegistryError
+from hub.errors import RegistryDamaged, RegistryError, RegistrySetAside
 from hub.registry import Registry, RegistryReader
-from hub.rescue import RegistrySetAside
 from kdr_wsgi import create_app
 
 
