@@ -393,7 +393,7 @@ def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:
         raise MissingPath(os.fsdecode(named)) from None
     except OSError as error:
         raise UnusablePath(os.fsdecode(named), os.strerror(error.errno or 0)) from error
-    if not holds_files(root):
+    if (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)) and not holds_files(root):
         raise UnusablePath(os.fsdecode(named), "there the system shows itself or its devices; copy what you need")
     return root, status
 
