@@ -124,9 +124,11 @@ class LocalRegistrar:
             return work()
 
     def _remember(self, registration: Registration) -> None:
+        claims = self._claimed.setdefault(registration.key, {})
         # One content may have several names, and lie at several places.
-        others = self._claimed.get(registration.key, {}) if registration.content else {}
-        self._claimed[registration.key] = {**others, (registration.name, registration.root): registration}
+        if not registration.content:
+            claims.clear()
+        claims[registration.name, registration.root] = registration
 
     def _restore(self) -> None:
         """Register again what this process has registered, if another file is the registry now."""

@@ -148,8 +148,10 @@ class Registry:
         """Store what a registry that is gone had; where a key was claimed later, that claim stays."""
         with self._atomic() as connection:
             for registration in registrations:
-                found = _select(connection, registration.key)
-                if found is None or (found.claimed_at or 0.0) <= (registration.claimed_at or 0.0):
+                row = connection.execute(
+                    "SELECT claimed_at FROM registration WHERE key = ?", (registration.key,)
+                ).fetchone()
+                if row is None or (row[0] or 0.0) <= (registration.claimed_at or 0.0):
                     _insert(connection, registration)
                 elif registration.content:
                     _insert_place(connection, registration)

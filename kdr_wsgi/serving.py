@@ -94,7 +94,7 @@ class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no ty
         try:
             keeps = super().handle_request(req, conn)
             connection.send_held()
-        except BaseException:
+        except BaseException:  # Whatever ends the answer, its head must not come before the next one.
             connection.drop_held()
             raise
         return keeps
