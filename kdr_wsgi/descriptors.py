@@ -9,6 +9,9 @@ from kdr_wsgi.open_files import CAPACITY
 #: Of one worker; most of them wait for their browser's next request.
 MAX_CONNECTIONS = 4096
 
+#: What a connection needs: its own, and that of a file whose rest is sent as the client takes it.
+_EACH_CONNECTION = 2
+
 #: What a thread needs while it answers: its registry (the file, its log, the log's index), the folder and the file that
 #: it opens, and a poll.
 _EACH_THREAD = 6
@@ -27,10 +30,10 @@ def make_room_for_connections(threads: int) -> int:
     """
     reserved = _PROCESS + CAPACITY + threads * _EACH_THREAD
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + reserved
+    wanted = MAX_CONNECTIONS * _EACH_CONNECTION + reserved
     if limit != resource.RLIM_INFINITY and limit < wanted:
         limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
-    left = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else limit - reserved
+    left = MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else (limit - reserved) // _EACH_CONNECTION
     # With fewer than this some requests are answered 503 until others are done.
     return max(threads, min(left, MAX_CONNECTIONS))

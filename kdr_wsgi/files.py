@@ -314,6 +314,31 @@ class SpanFile:
         self._descriptor = file.detach()
         os.lseek(self._descriptor, span.start, os.SEEK_SET)
 
+    def send_to(self, descriptor: int) -> int:
+        """Send what a socket that never blocks takes at once, by sendfile(2).
+
+        Returns
+        -------
+        int
+            So many bytes; 0: nothing is left.
+
+        Raises
+        ------
+        BlockingIOError
+            It takes nothing now.
+        TruncatedBody
+            The file ends before the span does.
+        OSError
+        """
+        left = self._stop - self._position
+        if left == 0:
+            return 0
+        sent = os.sendfile(descriptor, self._descriptor, self._position, left)
+        if sent == 0:
+            raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
+        self._position += sent
+        return sent
+
     def fileno(self) -> int:
         """Return the descriptor, for sendfile(2)."""
         return self._descriptor
@@ -323,7 +348,7 @@ class SpanFile:
         left = self._stop - self._position
         if left == 0:
             return b""
-        data = os.read(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left)
+        data = os.pread(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left, self._position)
         if not data and size_bytes != 0:
             raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
         self._position += len(data)

@@ -41,7 +41,7 @@ class ByteRanges:
     def body(self, file: File | KeptFile) -> Iterable[bytes]:
         """Return the body; it takes over the descriptor of an `OpenFile`."""
         if isinstance(file, OpenFile):
-            return _Body(file, [(self._part_head(span), span) for span in self.spans], self._tail)
+            return StreamedRanges(file, [(self._part_head(span), span) for span in self.spans], self._tail)
         parts = [self._part_head(span) + file.read(span) for span in self.spans]
         return [b"".join((*parts, self._tail))]
 
@@ -49,7 +49,9 @@ class ByteRanges:
         return f"{self._head}{span.content_range(self._size_bytes)}\r\n\r\n".encode()
 
 
-class _Body:
+class StreamedRanges:
+    """The parts of a body, read from the file as they are sent."""
+
     def __init__(self, file: OpenFile, parts: list[tuple[bytes, Span]], tail: bytes) -> None:
         self._promised = file.version if file.is_promised else None
         self._descriptor = file.detach()

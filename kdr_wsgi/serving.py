@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import errno
 import select
+import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from kdr_wsgi.app import create_app
+from kdr_wsgi.connections import Connection, Listener
 from kdr_wsgi.descriptors import make_room_for_connections
 from kdr_wsgi.sockets import BACKLOG
 
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 #: Threads of a worker. With more of them than connections (a browser has six) no request waits for another, which
-#: measured faster than 1, 2, 4 and 8; and a slow reader holds one of many.
+#: measured faster than 1, 2, 4 and 8.
 THREADS = 16
 
 #: How long a thread stays with a connection that is quiet.
 LINGER_SECONDS = 0.1
 
-#: How long a client may neither send what it has begun nor take what it is sent.
-STALL_SECONDS = 30.0
-
 #: How long a thread waits for a client to end its side: an answer could be lost with what was not read (RFC 9112, 9.6).
 CLOSING_SECONDS = 0.5
+
+#: How often it is looked whether clients stall.
+_PATROL_SECONDS = 1.0
+
+#: What the answers of clients that read slowly may take of a worker's memory; beyond that, threads wait for them.
+_HELD_BYTES = 64 << 20
+
+#: Errors by which a client shows that it has gone.
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 def run(
@@ -69,187 +78,167 @@ def run(
     arbiter.run()
 
 
-#: How long no connection is accepted after one could not be for want of a descriptor.
-ACCEPT_PAUSE_SECONDS = 0.05
+class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """A gthread worker whose threads wait for no client, but for the next request of one that is quick.
 
+    Gunicorn's threads wait until the head of a request is whole, and until
+    the last byte of the answer is taken: as many slow clients as there are
+    threads stop all others. These give the connection to the main thread,
+    which waits for all of them; it ends those that stall, and closes none
+    itself, since it would wait for the client's end.
 
-class LingeringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """A gthread worker whose threads wait a while for the next request of a connection, and send answers whole.
-
-    Between two requests gunicorn gives a connection back to the main
-    thread, which waits for all of them: two wake-ups for each request. And it
-    sends the head of an answer by itself: two packets for each answer.
+    Between two requests gunicorn does that too: two wake-ups for each. These
+    threads wait a while first, as long as there is one for each connection.
     """
+
+    #: How long a client may neither send the rest of what it has begun, nor take what it is sent.
+    patience_seconds = 30.0
+
+    #: The most that the head of a request may have.
+    head_bytes = 65536
+
+    wsgi: WSGIApplication
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        #: Connections whose clients the main thread waits for, and what their answers take of the memory.
+        self._awaited: dict[Any, int] = {}
+        self._held_bytes = 0
+        self._patrolled_at = 0.0
+
+    def load_wsgi(self) -> None:
+        """Load the application."""
+        super().load_wsgi()
+        self.wsgi = _with_streams_taken(self.wsgi)
 
     def accept(self, listener: Any) -> None:
         """Accept a connection."""
-        super().accept(_Listener(listener, _Connection))
-
-    def handle_request(self, req: Any, conn: Any) -> Any:
-        """Answer one request."""
-        connection = conn.sock
-        if not isinstance(connection, _Connection):  # TLS has its own.
-            return super().handle_request(req, conn)
-        connection.hold_head()
-        try:
-            keeps = super().handle_request(req, conn)
-            connection.send_held()
-        except BaseException:  # Whatever ends the answer, its head must not come before the next one.
-            connection.drop_held()
-            raise
-        return keeps
+        super().accept(Listener(listener, self.patience_seconds, self.head_bytes))
 
     def handle(self, conn: Any) -> Any:
-        """Answer requests of a connection, for as long as they follow each other."""
-        keeps = super().handle(conn)
-        while keeps is True and self._may_linger() and (_has_been_read(conn) or _is_readable(conn.sock)):
-            keeps = super().handle(conn)
-        return keeps
+        """Go on with a connection: answer requests for as long as they follow each other and the answers are taken."""
+        if self.cfg.is_ssl:  # Gunicorn's own TLS reads and writes by itself.
+            return super().handle(conn)
+        connection = conn.sock
+        connection.awaited = 0
+        conn.init()
+        conn.data_ready = True  # Else gunicorn waits for some.
+        keeps = self._send(connection) and connection.keeps
+        try:
+            while keeps and connection.rest is None and self._has_request(conn):
+                keeps = connection.keeps = bool(super().handle(conn))
+        except (LimitRequestHeaders, LimitRequestLine) as error:
+            self.handle_error(None, connection, conn.client, error)
+            keeps = False
+        if connection.rest is not None:
+            connection.awaited = selectors.EVENT_WRITE
+        elif keeps and connection.is_receiving:
+            connection.awaited = selectors.EVENT_READ
+            keeps = not connection.is_late(time.monotonic())
+        if keeps or connection.rest is not None:
+            return True
+        connection.awaited = 0
+        close_graceful(connection, timeout=CLOSING_SECONDS)
+        return False
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer one request; return whether another may follow."""
+        connection = conn.sock
+        if not isinstance(connection, Connection):
+            return super().handle_request(req, conn)
+        connection.hold_answer()
+        try:
+            keeps = super().handle_request(req, conn)
+        except BaseException:  # Whatever ends the answer, none of it may come before the next one.
+            connection.drop_answer()
+            raise
+        connection.release_answer()
+        return self._send(connection) and keeps
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """Wait for the client, if the thread that was with it has not."""
+        connection = conn.sock
+        if not isinstance(connection, Connection) or not connection.awaited:
+            super().finish_request(conn, fs)
+            return
+        held_bytes = connection.rest.held_bytes if connection.rest is not None else 0
+        self._awaited[conn] = held_bytes
+        self._held_bytes += held_bytes
+        self.poller.register(connection, connection.awaited, lambda _: self._go_on(conn))
+
+    def murder_pending(self) -> None:
+        """Go on, once a while, with the clients that seem to stall: a thread is to look, and ends them."""
+        super().murder_pending()
+        now = time.monotonic()
+        if now - self._patrolled_at > _PATROL_SECONDS:
+            self._patrolled_at = now
+            for conn in [conn for conn in self._awaited if conn.sock.is_late(now)]:
+                self._go_on(conn)
+
+    def _go_on(self, conn: Any) -> None:
+        self.poller.unregister(conn.sock)
+        self._held_bytes -= self._awaited.pop(conn)
+        self.enqueue_req(conn)
+
+    def _has_request(self, conn: Any) -> bool:
+        """Whether a request has come, or comes soon.
+
+        Raises
+        ------
+        LimitRequestHeaders, LimitRequestLine, OSError
+        """
+        connection = conn.sock
+        while not connection.receive_head(conn.parser.unreader):
+            if (
+                connection.is_receiving
+                or not self._may_linger()
+                or not _is_ready(connection, select.POLLIN, LINGER_SECONDS)
+            ):
+                return False
+        return True
+
+    def _send(self, connection: Connection) -> bool:
+        """Send what is left, as far as the client takes it; return False if that has failed."""
+        try:
+            while not connection.send_rest():
+                if self._held_bytes > _HELD_BYTES:
+                    _is_ready(connection, select.POLLOUT, self.patience_seconds)
+                elif not self._may_linger() or not _is_ready(connection, select.POLLOUT, LINGER_SECONDS):
+                    break
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.log.exception("Socket error processing request.")
+            return False
+        return True
 
     def _may_linger(self) -> bool:
         # With several workers the system may give one of them more connections than it has threads.
         return bool(self.alive and self.nr_conns <= self.cfg.threads)
 
 
-def _has_been_read(conn: Any) -> bool:
-    """Whether the next request came along with the last one, so that the socket need have no more (pipelining)."""
-    return bool(conn.parser.unreader.buf.getvalue())  # As gunicorn asks it, in `finish_request`.
+class PatientWorker(WatchfulWorker):
+    """The same behind the Jupyter relay, which ends what stalls, and lets pass longer heads than ours."""
+
+    patience_seconds = 86400.0
+    head_bytes = 131072
 
 
-def _is_readable(connection: socket.socket) -> bool:
-    """Wait for bytes; False if none come in time."""
+def _is_ready(connection: socket.socket, event: int, for_seconds: float) -> bool:
+    """Wait for an event of poll(2); False if it does not come in time."""
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(LINGER_SECONDS * 1000))
+    poll.register(connection, event)
+    return bool(poll.poll(for_seconds * 1000))
 
 
-class WatchfulWorker(LingeringWorker):
-    """The same, and it ends the connections of clients that stall; gunicorn's would wait for ever.
+def _with_streams_taken(app: WSGIApplication) -> WSGIApplication:
+    """Return an application whose bodies go to the connection, where it takes them, past gunicorn's writing."""
 
-    It closes them in the threads that have served them: gunicorn waits for
-    the client's end in the main thread, and meanwhile serves nobody.
-    """
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        body = app(environ, start_response)
+        connection = environ["gunicorn.socket"]
+        return () if isinstance(connection, Connection) and connection.take_stream(body) else body
 
-    def accept(self, listener: Any) -> None:
-        """Accept a connection."""
-        ThreadWorker.accept(self, _Listener(listener, _WatchfulConnection))
-
-    def handle(self, conn: Any) -> Any:
-        """Answer requests of a connection, and close it if that was the last one."""
-        keeps = super().handle(conn)
-        if keeps is False:
-            close_graceful(conn.sock, timeout=CLOSING_SECONDS)
-        return keeps
-
-
-class _Listener:
-    """A listener whose connections are of a class of ours."""
-
-    def __init__(self, listener: Any, made: type[_Connection]) -> None:
-        self._listener = listener
-        self._made = made
-        self.getsockname = listener.getsockname
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        try:
-            accepted, address = self._listener.accept()
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            # Gunicorn's worker would end. Whoever wants to connect waits in the backlog until a descriptor is free.
-            time.sleep(ACCEPT_PAUSE_SECONDS)
-            raise BlockingIOError(errno.EAGAIN, "no descriptor is free") from error
-        return self._made(accepted.family, accepted.type, accepted.proto, accepted.detach()), address
-
-
-class _Connection(socket.socket):
-    """A connection that sends the head of an answer together with what comes next."""
-
-    _is_head_next = False
-    _held = b""
-
-    def hold_head(self) -> None:
-        """Do not send what comes next by itself."""
-        self._is_head_next = True
-
-    def send_held(self) -> None:
-        """Send the head of an answer that has no body, or no such body."""
-        self._is_head_next = False
-        if self._held:
-            self.sendall(b"")
-
-    def drop_held(self) -> None:
-        """Send nothing of an answer that has failed before its body began."""
-        self._is_head_next = False
-        self._held = b""
-
-    def sendall(self, data: Any, *_: Any) -> None:
-        if self._is_head_next:
-            self._is_head_next, self._held = False, data
-        elif self._held:
-            held, self._held = self._held, b""
-            sent = self.sendmsg((held, data))
-            if sent < len(held) + len(data):
-                self._send_rest(b"".join((held, data))[sent:])
-        else:
-            self._send_rest(data)
-
-    def _send_rest(self, data: Any) -> None:
-        super().sendall(data)
-
-    def sendfile(self, *arguments: Any, **options: Any) -> int:
-        with self._full_packets():
-            self.send_held()
-            return self._send_file(*arguments, **options)
-
-    def _send_file(self, *arguments: Any, **options: Any) -> int:
-        return super().sendfile(*arguments, **options)
-
-    @contextmanager
-    def _full_packets(self) -> Iterator[None]:
-        """Let the system fill each packet with what comes, where it can be told to (tcp(7), TCP_CORK)."""
-        if self.family == socket.AF_UNIX or not hasattr(socket, "TCP_CORK"):
-            yield
-            return
-        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        try:
-            yield
-        finally:
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-
-
-class _WatchfulConnection(_Connection):
-    """The same, and it waits no longer than `STALL_SECONDS` where it would wait at all."""
-
-    def setblocking(self, flag: bool, /) -> None:
-        if self.fileno() >= 0:  # It may be closed, which gunicorn does not know.
-            self.settimeout(STALL_SECONDS if flag else 0.0)
-
-    def recv(self, *arguments: Any) -> bytes:
-        return _reset_when_stalled(super().recv, *arguments)
-
-    def recv_into(self, *arguments: Any) -> int:
-        return _reset_when_stalled(super().recv_into, *arguments)
-
-    def sendmsg(self, *arguments: Any) -> int:
-        return _reset_when_stalled(super().sendmsg, *arguments)
-
-    def _send_rest(self, data: Any) -> None:
-        # Not `sendall` of the standard library, which wants all of it taken within the time.
-        rest = memoryview(data).cast("B")
-        while rest:
-            rest = rest[_reset_when_stalled(super().send, rest) :]
-
-    def _send_file(self, *arguments: Any, **options: Any) -> int:
-        return _reset_when_stalled(super()._send_file, *arguments, **options)
-
-
-def _reset_when_stalled(work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
-    try:
-        return work(*arguments, **options)
-    except TimeoutError as error:
-        # What gunicorn takes for a client that has gone, and logs no traceback of.
-        raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
+    return answer
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
@@ -272,7 +261,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "backlog": BACKLOG,
             "workers": workers,
             # Behind the relay there are mostly as many threads as connections, so that each may keep its own.
-            "worker_class": LingeringWorker if is_borrowed else WatchfulWorker,
+            "worker_class": PatientWorker if is_borrowed else WatchfulWorker,
             "threads": threads,
             "worker_connections": make_room_for_connections(threads),
             # A path has 4,096 bytes, each of which may need three characters; Jupyter lets no more than 64 KiB through.

@@ -410,6 +410,8 @@ def test_a_registration_that_changes_its_headers_is_sent_anew(server: LiveServer
 def test_headers_of_any_length_are_answered_at_once(server: LiveServer, tree: Path) -> None:
     (tree / "a").write_bytes(SMALL)
     url = server.hub.serve_tree(tree, visibility="public") + "a"
+    # Our own worker takes 64 KiB of them, granian 400.
+    count = 7 if "kdr_wsgi.serving.WatchfulWorker" in server.process.args else 45  # type: ignore[operator]
     for name, text, path, status in (
         ("Accept", "x" + " " * 8000 + "y", "/wwtkdr/unknown/a", 404),
         ("Range", "bytes=" + "0-0," * 2000, url, 200),
@@ -417,8 +419,7 @@ def test_headers_of_any_length_are_answered_at_once(server: LiveServer, tree: Pa
         ("If-Match", '"a",' * 2000, url, 412),
     ):
         with Connection(server.address) as connection:
-            # Granian takes 400 KiB of them.
-            lines = "".join(f"{name}: {text}\r\n" for _ in range(45))
+            lines = "".join(f"{name}: {text}\r\n" for _ in range(count))
             connection.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode())
             started = time.monotonic()
             assert connection.receive().status == status

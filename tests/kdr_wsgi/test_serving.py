@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import errno
+import itertools
+import os
 import resource
 import select
 import socket
@@ -17,74 +19,143 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.http.wsgi import FileWrapper
 from gunicorn.workers.gthread import ThreadWorker
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hub import JupyterRelayHub
-from kdr_wsgi import serving
-from kdr_wsgi.serving import LingeringWorker, _Connection, _Listener, _WatchfulConnection
+from kdr_wsgi import connections, serving
+from kdr_wsgi.connections import Connection as ClientConnection
+from kdr_wsgi.connections import Listener
+from kdr_wsgi.files import OpenFile, SpanFile
+from kdr_wsgi.media_types import MediaType
+from kdr_wsgi.ranges import Span
+from kdr_wsgi.sending import Rest
+from kdr_wsgi.serving import WatchfulWorker
 from tests.descriptors import no_free_descriptor
 from tests.raw_http import Connection, fetch
+
+SEND_TO = SpanFile.send_to
 
 LARGE_BYTES = 64 << 20
 
 
-def connection_of(sock: socket.socket, already_read: bytes = b"") -> SimpleNamespace:
-    return SimpleNamespace(sock=sock, parser=SimpleNamespace(unreader=SimpleNamespace(buf=io.BytesIO(already_read))))
+@contextmanager
+def connected(**options: Any) -> Iterator[tuple[ClientConnection, socket.socket]]:
+    """Yield a connection as the server has it, and its other end."""
+    near, far = socket.socketpair()
+    far.settimeout(5)
+    chosen = {"patience_seconds": 30.0, "head_bytes": 65536, **options}
+    with far, ClientConnection(near, **chosen) as connection:
+        yield connection, far
+
+
+def worker_of(*, connections: int = 1, threads: int = 2) -> WatchfulWorker:
+    worker = WatchfulWorker.__new__(WatchfulWorker)
+    worker.alive, worker.nr_conns = True, connections
+    worker.cfg = SimpleNamespace(threads=threads, is_ssl=False)
+    worker._held_bytes = 0
+    return worker
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> list[bytes]:
+    """Let gunicorn answer so many requests, and say whether another may follow; return the requests."""
+    left = iter(answers)
+    requests = []
+
+    def handle(_worker: object, conn: Any) -> bool:
+        data = conn.parser.unreader.take_buffered()
+        request, _, behind = data.partition(b"\r\n\r\n")
+        conn.parser.unreader.unread(behind)
+        requests.append(request)
+        return next(left)
+
+    monkeypatch.setattr(ThreadWorker, "handle", handle)
+    return requests
+
+
+def conn_of(connection: ClientConnection) -> Any:
+    return SimpleNamespace(
+        sock=connection, init=lambda: None, parser=SimpleNamespace(unreader=SocketUnreader(connection))
+    )
 
 
 @pytest.mark.parametrize(("connections", "answered"), [(1, 2), (2, 2), (3, 1)])
 def test_a_thread_lingers_only_while_there_is_one_for_each_connection(
     monkeypatch: pytest.MonkeyPatch, connections: int, answered: int
 ) -> None:
-    answers = iter((True, False))
-    handled = []
-
-    def handle(_worker: object, connection: object) -> bool:
-        handled.append(connection)
-        return next(answers)
-
-    monkeypatch.setattr(ThreadWorker, "handle", handle)
-    worker = LingeringWorker.__new__(LingeringWorker)
-    worker.alive, worker.nr_conns, worker.cfg = True, connections, SimpleNamespace(threads=2)
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        writer.send(b"GET")
-        assert worker.handle(connection_of(reader)) is (answered == 1)
-    assert len(handled) == answered
+    monkeypatch.setattr(serving, "LINGER_SECONDS", 5.0)
+    requests = answering(monkeypatch, True, False)
+    with connected() as (connection, far):
+        far.send(b"GET /first\r\n\r\n")
+        later = threading.Timer(0.2, far.send, [b"GET /second\r\n\r\n"])
+        later.start()
+        keeps = worker_of(connections=connections).handle(conn_of(connection))
+        later.join()
+    assert (len(requests), keeps) == (answered, answered == 1)
 
 
 def test_a_quiet_connection_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "LINGER_SECONDS", 0.01)
-    monkeypatch.setattr(ThreadWorker, "handle", lambda _worker, _connection: True)
-    worker = LingeringWorker.__new__(LingeringWorker)
-    worker.alive, worker.nr_conns, worker.cfg = True, 1, SimpleNamespace(threads=2)
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        assert worker.handle(connection_of(reader)) is True
+    requests = answering(monkeypatch, True)
+    with connected() as (connection, far):
+        far.send(b"GET /\r\n\r\n")
+        assert worker_of().handle(conn_of(connection)) is True
+        assert (len(requests), connection.awaited) == (1, 0)
 
 
 def test_a_request_that_came_along_with_the_last_one_is_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "LINGER_SECONDS", 3600.0)
-    answers = iter((True, False))
-    monkeypatch.setattr(ThreadWorker, "handle", lambda _worker, _connection: next(answers))
-    worker = LingeringWorker.__new__(LingeringWorker)
-    worker.alive, worker.nr_conns, worker.cfg = True, 1, SimpleNamespace(threads=2)
-    reader, writer = socket.socketpair()
-    with reader, writer:
-        assert worker.handle(connection_of(reader, b"GET / HTTP/1.1")) is False
+    requests = answering(monkeypatch, True, False)
+    with connected() as (connection, far):
+        far.send(b"GET /first\r\n\r\nGET /second\r\n\r\n")
+        assert worker_of().handle(conn_of(connection)) is False
+    assert requests == [b"GET /first", b"GET /second"]
+
+
+@given(cuts=st.lists(st.integers(0, 60), max_size=8))
+def test_a_request_is_whole_however_it_comes(cuts: list[int]) -> None:
+    request = b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 20 + b"\r\n\r\n"
+    places = [0, *sorted(cut for cut in cuts if cut < len(request)), len(request)]
+    with connected() as (connection, far):
+        unreader = SocketUnreader(connection)
+        for start, stop in itertools.pairwise(places):
+            assert not connection.receive_head(unreader)
+            assert connection.is_receiving == (start > 0)
+            far.sendall(request[start:stop])
+        assert connection.receive_head(unreader)
+        assert not connection.is_receiving
+        assert unreader.take_buffered() == request
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [(b"GET /" + b"a" * 2000, LimitRequestLine), (b"GET / H\r\nA: " + b"a" * 2000, LimitRequestHeaders)],
+)
+def test_a_request_that_does_not_end_takes_no_more_memory(sent: bytes, error: type[Exception]) -> None:
+    with connected(head_bytes=1000) as (connection, far):
+        far.sendall(sent)
+        with pytest.raises(error):
+            connection.receive_head(SocketUnreader(connection))
 
 
 @contextmanager
 def impatient_server(
-    registry: Path, threads: int = 2, stall_seconds: float = 1.0, descriptors: int = 8192
+    registry: Path,
+    threads: int = 2,
+    stall_seconds: float = 1.0,
+    descriptors: int = 8192,
+    buffer_bytes: int = 65536,
 ) -> Iterator[tuple[str, int]]:
     """Run a server that takes a second for a long time; yield its address."""
     program = (
-        f"import kdr_wsgi.serving as serving; serving.STALL_SECONDS = {stall_seconds}; "
+        f"import kdr_wsgi.serving as serving; serving.WatchfulWorker.patience_seconds = {stall_seconds}; "
         f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors})); "
         "from kdr_wsgi.sockets import listen; listener = listen('127.0.0.1:0'); "
-        # A small buffer, so that what a client takes shows to the server soon.
-        "import socket; listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536); "
+        f"import socket; listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, {buffer_bytes}); "
         "print(listener.getsockname()[1], flush=True); "
         f"serving.run(listener, {{'KDR_REGISTRY': {str(registry)!r}}}, 1, threads={threads})"
     )
@@ -119,14 +190,15 @@ def received_bytes(connection: Connection) -> int:
 
 def test_a_client_that_stalls_loses_its_connection(registry_path: Path, url: str) -> None:
     with impatient_server(registry_path) as address, ExitStack() as stack:
-        stalled = [stack.enter_context(Connection(address)) for _ in range(4)]
-        for connection in stalled[:2]:
+        readers = [stack.enter_context(Connection(address)) for _ in range(2)]
+        for connection in readers:
             # Much more than the system keeps for who does not read.
             connection.send("GET", f"{url}large")
-        for connection in stalled[2:]:
-            connection.socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Begun: ")
-        assert fetch(address, f"{url}small").body == b"small"
-        for connection in stalled:
+        for _ in range(2):  # The end of the second one comes certainly later than that of the readers.
+            half = stack.enter_context(Connection(address))
+            half.socket.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Begun: ")
+            assert received_bytes(half) == 0
+        for connection in readers:
             assert received_bytes(connection) < LARGE_BYTES
 
 
@@ -147,11 +219,11 @@ def test_where_descriptors_are_few_connections_wait_for_each_other(registry_path
 
 
 def test_a_worker_without_a_free_descriptor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "ACCEPT_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "ACCEPT_PAUSE_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
         with no_free_descriptor(), pytest.raises(BlockingIOError):  # Which gunicorn takes for nothing to do.
-            _Listener(listener, _Connection).accept()
-        accepted, _ = _Listener(listener, _Connection).accept()
+            Listener(listener, 30.0, 65536).accept()
+        accepted, _ = Listener(listener, 30.0, 65536).accept()
         accepted.close()
 
 
@@ -197,45 +269,56 @@ def test_who_reads_slowly_but_steadily_gets_all(registry_path: Path, tree: Path,
 
 
 @pytest.fixture
-def joined() -> Iterator[tuple[_Connection, socket.socket]]:
+def joined() -> Iterator[tuple[ClientConnection, socket.socket]]:
     """A connection, and its other end, which receives what was sent at once at once."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     far.settimeout(5)
-    with far, _Connection(near.family, near.type, near.proto, near.detach()) as connection:
+    with far, ClientConnection(near, 30.0, 65536) as connection:
         yield connection, far
 
 
-def test_the_head_of_an_answer_is_sent_with_what_follows(joined: tuple[_Connection, socket.socket]) -> None:
+def test_an_answer_is_sent_at_once(joined: tuple[ClientConnection, socket.socket]) -> None:
     connection, far = joined
-    for _ in range(2):
-        connection.hold_head()
-        for piece in (b"head", b"body", b"more"):
+    for pieces in ([b"head", b"body", b"more"], [b"head"]):
+        connection.hold_answer()
+        for piece in pieces:
             connection.sendall(piece)
-        connection.send_held()
-        assert [far.recv(100), far.recv(100)] == [b"headbody", b"more"]
+        connection.release_answer()
+        assert connection.send_rest()
+        assert far.recv(100) == b"".join(pieces)
 
 
-def test_a_head_without_a_body_is_sent_all_the_same(joined: tuple[_Connection, socket.socket]) -> None:
-    connection, far = joined
-    connection.hold_head()
-    connection.sendall(b"head")
-    connection.send_held()
-    connection.sendall(b"next")
-    assert [far.recv(100), far.recv(100)] == [b"head", b"next"]
+def open_span(path: Path, start: int, stop: int) -> SpanFile:
+    descriptor = os.open(path, os.O_RDONLY)
+    media_type = MediaType("application/octet-stream", is_active=False, is_compressible=False)
+    return SpanFile(OpenFile(descriptor, media_type), Span(start, stop))
 
 
-def test_a_file_comes_behind_its_head(joined: tuple[_Connection, socket.socket], tmp_path: Path) -> None:
-    connection, far = joined
-    (tmp_path / "a").write_bytes(b"file")
-    connection.hold_head()
-    connection.sendall(b"head")
-    with open(tmp_path / "a", "rb") as file:
-        connection.sendfile(file)
-    assert [far.recv(100), far.recv(100)] == [b"head", b"file"]
+@pytest.mark.parametrize("has_sendfile", [True, False])
+def test_a_file_comes_behind_its_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_sendfile: bool) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "this file system has no sendfile")
+
+    if not has_sendfile:
+        monkeypatch.setattr(os, "sendfile", refuse)
+    content = bytes(range(256)) * 8000
+    (tmp_path / "a").write_bytes(content)
+    with connected() as (connection, far):
+        connection.hold_answer()
+        connection.sendall(b"head")
+        assert connection.take_stream(FileWrapper(open_span(tmp_path / "a", 10, 2_000_010), 65536))
+        connection.release_answer()
+        received = b""
+        while not connection.send_rest():
+            received += far.recv(1 << 20)
+        connection.shutdown(socket.SHUT_WR)
+        while chunk := far.recv(1 << 20):
+            received += chunk
+    assert received == b"head" + content[10:2_000_010]
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="TCP_CORK is Linux's")
-def test_packets_are_full_while_a_file_is_sent_and_only_then(tmp_path: Path) -> None:
+def test_packets_are_full_while_a_file_is_sent_and_only_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_bytes(b"file")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
@@ -243,56 +326,121 @@ def test_packets_are_full_while_a_file_is_sent_and_only_then(tmp_path: Path) -> 
     far.settimeout(5)
     corked = []
 
-    class Watched(_Connection):
-        def _send_file(self, *arguments: Any, **options: Any) -> int:
-            corked.append(self.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
-            return super()._send_file(*arguments, **options)
-
-    with far, Watched(near.family, near.type, near.proto, near.detach()) as connection:
-        connection.hold_head()
-        connection.sendall(b"head")
-        with open(tmp_path / "a", "rb") as file:
-            connection.sendfile(file)
+    def send_to(file: SpanFile, descriptor: int) -> int:
         corked.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
-        assert (corked, far.recv(100)) == ([1, 0], b"headfile")
+        return SEND_TO(file, descriptor)
+
+    monkeypatch.setattr(SpanFile, "send_to", send_to)
+    with far, ClientConnection(near, 30.0, 65536) as connection:
+        connection.hold_answer()
+        connection.sendall(b"head")
+        connection.take_stream(FileWrapper(open_span(tmp_path / "a", 0, 4), 65536))
+        connection.release_answer()
+        assert connection.send_rest()
+        corked.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK))
+        assert (corked, far.recv(100)) == ([1, 1, 0], b"headfile")
 
 
 def test_of_an_answer_that_fails_before_its_body_nothing_is_sent(
-    joined: tuple[_Connection, socket.socket], monkeypatch: pytest.MonkeyPatch
+    joined: tuple[ClientConnection, socket.socket], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     connection, far = joined
+    (tmp_path / "a").write_bytes(b"file")
+    file = open_span(tmp_path / "a", 0, 4)
 
     def fail(_worker: object, _request: object, conn: Any) -> None:
         conn.sock.sendall(b"head")
+        conn.sock.take_stream(FileWrapper(file, 65536))
         raise OSError
 
     monkeypatch.setattr(ThreadWorker, "handle_request", fail)
-    worker = LingeringWorker.__new__(LingeringWorker)
     with pytest.raises(OSError):  # noqa: PT011  # gunicorn's
-        worker.handle_request(None, SimpleNamespace(sock=connection))
+        worker_of().handle_request(None, SimpleNamespace(sock=connection))
     connection.sendall(b"an error")
     assert far.recv(100) == b"an error"
+    assert file.fileno() == -1
 
 
-@pytest.mark.parametrize("made", [_Connection, _WatchfulConnection])
-def test_a_body_that_does_not_fit_into_the_systems_buffer_is_sent_whole(made: type[_Connection]) -> None:
-    near, far = socket.socketpair()
-    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    head, body = b"head" * 5000, bytes(range(256)) * 20_000
-    received = bytearray()
-
-    def receive() -> None:
-        while chunk := far.recv(65536):
-            received.extend(chunk)
-
-    reader = threading.Thread(target=receive)
-    with far, made(near.family, near.type, near.proto, near.detach()) as connection:
-        connection.setblocking(True)
-        reader.start()
-        connection.hold_head()
-        connection.sendall(head)
-        connection.sendall(body)
-        connection.send_held()
+@given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=5), taken=st.integers(1000, 500_000))
+@settings(deadline=None, max_examples=30)
+def test_what_does_not_fit_into_the_systems_buffer_is_sent_as_it_is_taken(sizes: list[int], taken: int) -> None:
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    with connected() as (connection, far):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        rest = Rest(connection, pieces[:2], pieces[2:], 30.0)
+        received = b""
+        while not rest.go_on():
+            received += far.recv(taken)
         connection.shutdown(socket.SHUT_WR)
+        while chunk := far.recv(1 << 20):
+            received += chunk
+    assert received == b"".join(pieces)
+
+
+def test_two_hundred_who_do_not_read_stop_nobody(registry_path: Path, url: str) -> None:
+    with impatient_server(registry_path, stall_seconds=60) as address, ExitStack() as stack:
+        for number in range(200):
+            connection = stack.enter_context(Connection(address))
+            # By sendfile(2), in parts, and what is made in memory.
+            ranges = {"Range": f"bytes=0-{LARGE_BYTES // 2},{LARGE_BYTES // 2 + 9999}-"} if number % 2 else {}
+            connection.send("GET", f"{url}large", ranges)
+        assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
+
+
+def test_two_hundred_who_send_half_a_request_stop_nobody(registry_path: Path, url: str) -> None:
+    with impatient_server(registry_path, stall_seconds=60) as address, ExitStack() as stack:
+        halves = [stack.enter_context(Connection(address)) for _ in range(200)]
+        for connection in halves[:100]:
+            connection.socket.sendall(f"GET {url}small HTTP/1.1\r\nX-Begun: ".encode())
+        assert fetch(address, f"{url}small").body == b"small"
+        for connection in halves[:100]:
+            connection.socket.sendall(b"and ended\r\n\r\n")
+            assert connection.receive().body == b"small"
+
+
+def test_who_sends_a_request_byte_by_byte_for_too_long_is_not_waited_for(registry_path: Path, url: str) -> None:
+    with impatient_server(registry_path) as address, Connection(address) as connection:
+        connection.socket.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+        begun = time.monotonic()
+        with suppress(OSError):
+            while not select.select([connection.socket], [], [], 0.1)[0]:
+                assert time.monotonic() - begun < 20
+                connection.socket.sendall(b"x")
+        assert received_bytes(connection) == 0
+
+
+def test_who_takes_little_of_a_large_buffer_is_waited_for(registry_path: Path, url: str) -> None:
+    # The system says that there is room only when a third of its buffer is free: after more than a second here.
+    with impatient_server(registry_path, buffer_bytes=4 << 20) as address, Connection(address) as connection:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        connection.send("GET", f"{url}large", {"Connection": "close"})
+        total, begun = 0, time.monotonic()
+        while chunk := connection.socket.recv(8192 if time.monotonic() - begun < 6 else 1 << 20):
+            total += len(chunk)
+            if time.monotonic() - begun < 6:
+                time.sleep(0.2)
+        assert total > LARGE_BYTES
+
+
+def test_what_waits_in_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LINGER_SECONDS", 0.0)
+    worker = worker_of()
+    taken = threading.Event()
+    with connected() as (connection, far):
+        connection.rest = Rest(connection, [bytes(10_000_000)], (), 30.0)
+        assert worker._send(connection)
+        assert connection.rest is not None  # It is given back.
+        worker._held_bytes = serving._HELD_BYTES + 1
+
+        def take() -> None:
+            left = 10_000_000
+            while left:
+                left -= len(far.recv(1 << 20))
+            taken.set()
+
+        reader = threading.Thread(target=take)
+        reader.start()
+        assert worker._send(connection)
+        assert connection.rest is None  # The thread has waited.
         reader.join()
-    assert received == head + body
+        assert taken.is_set()

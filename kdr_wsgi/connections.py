@@ -1,0 +1,192 @@
+"""Connections of clients, from which requests are taken and to which answers are given without waiting."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
+from gunicorn.http.wsgi import FileWrapper
+
+from kdr_wsgi.multipart import StreamedRanges
+from kdr_wsgi.sending import Rest
+
+#: How long no connection is accepted after one could not be for want of a descriptor.
+ACCEPT_PAUSE_SECONDS = 0.05
+
+_CHUNK_BYTES = 16384
+
+#: An empty line; what ends lines with LF alone the parser is to refuse.
+_HEAD_END = re.compile(rb"\n\r?\n")
+
+
+class Listener:
+    """A listener whose connections are of our class.
+
+    Parameters
+    ----------
+    listener : socket
+        As gunicorn has it.
+    patience_seconds, head_bytes
+        Of each `Connection`.
+    """
+
+    def __init__(self, listener: Any, patience_seconds: float, head_bytes: int) -> None:
+        self._listener = listener
+        self._patience_seconds = patience_seconds
+        self._head_bytes = head_bytes
+        self.getsockname = listener.getsockname
+
+    def accept(self) -> tuple[Connection, Any]:
+        """Accept a connection.
+
+        Raises
+        ------
+        BlockingIOError
+            There is none; or there is no descriptor for it, and who wants to connect waits in the backlog.
+        """
+        try:
+            accepted, address = self._listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # Gunicorn's worker would end.
+            time.sleep(ACCEPT_PAUSE_SECONDS)
+            raise BlockingIOError(errno.EAGAIN, "no descriptor is free") from error
+        return Connection(accepted, self._patience_seconds, self._head_bytes), address
+
+
+class Connection(socket.socket):
+    """The socket of a client, as gunicorn's worker and its parser of requests use it.
+
+    Parameters
+    ----------
+    accepted : socket
+        Which this one takes over.
+    patience_seconds : float
+        How long the client may neither send the rest of what it has begun, nor take what it is sent.
+    head_bytes : int
+        The most that the head of a request may have.
+
+    Attributes
+    ----------
+    rest : Rest or None
+        What is left to send.
+    keeps : bool
+        Whether another request may follow what is being sent.
+    awaited : int
+        The event without which nothing can be done, of those of `selectors`; 0: none.
+    """
+
+    def __init__(self, accepted: socket.socket, patience_seconds: float, head_bytes: int) -> None:
+        super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        # For the system it never blocks then; Python waits where it is asked for all of something.
+        self.settimeout(patience_seconds)
+        self._patience_seconds = patience_seconds
+        self._head_bytes = head_bytes
+        self._head_since: float | None = None
+        self._held: list[bytes] | None = None
+        self._stream: Iterable[bytes] = ()
+        self.rest: Rest | None = None
+        self.keeps = True
+        self.awaited = 0
+
+    def setblocking(self, flag: bool, /) -> None:
+        """Do nothing: it stays as it is."""
+
+    def is_late(self, now: float) -> bool:
+        """Whether what is awaited should have come by now, as time.monotonic() has it."""
+        if self.rest is not None:
+            return self.rest.is_late(now)
+        return self._head_since is not None and now - self._head_since > self._patience_seconds
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a request has come in part."""
+        return self._head_since is not None
+
+    def receive_head(self, unreader: Any) -> bool:
+        """Read what has come into gunicorn's `unreader`; return whether the head of a request is whole, or has ended.
+
+        Raises
+        ------
+        LimitRequestHeaders, LimitRequestLine
+            It is too long.
+        OSError
+        """
+        received = unreader.take_buffered()
+        while not _HEAD_END.search(received):
+            if len(received) > self._head_bytes:
+                if b"\n" in received:
+                    raise LimitRequestHeaders(f"more than {self._head_bytes} bytes")
+                raise LimitRequestLine(len(received), self._head_bytes)
+            try:
+                more = os.read(self.fileno(), _CHUNK_BYTES)
+            except BlockingIOError:
+                unreader.unread(received)
+                if received and self._head_since is None:
+                    self._head_since = time.monotonic()
+                return False
+            if not more:
+                break
+            received += more
+        unreader.unread(received)
+        self._head_since = None
+        return True
+
+    def recv(self, *arguments: Any) -> bytes:
+        """Receive what the parser wants of a body, with patience."""
+        try:
+            return super().recv(*arguments)
+        except TimeoutError as error:
+            # What gunicorn takes for a client that has gone, and logs no traceback of.
+            raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
+
+    def hold_answer(self) -> None:
+        """Send nothing of an answer before `release_answer`."""
+        self._held = []
+
+    def take_stream(self, body: Iterable[bytes]) -> bool:
+        """Take over the body of an answer, if it is one that is read as it is sent, and say so."""
+        if self._held is None or not isinstance(body, (FileWrapper, StreamedRanges)):
+            return False
+        self._stream = body
+        return True
+
+    def sendall(self, data: Any, *_: Any) -> None:
+        """Send `data`, or hold it."""
+        if self._held is not None:
+            self._held.append(data)
+        else:
+            super().sendall(data)
+
+    def release_answer(self) -> None:
+        """Make what is held the rest that is to be sent."""
+        if self._held:
+            self.rest = Rest(self, self._held, self._stream, self._patience_seconds)
+        self._held, self._stream = None, ()
+
+    def drop_answer(self) -> None:
+        """Send nothing of what is held, since it has failed."""
+        stream, self._held, self._stream = self._stream, None, ()
+        if isinstance(stream, (FileWrapper, StreamedRanges)):
+            stream.close()
+
+    def send_rest(self) -> bool:
+        """Send what the client takes at once; return whether that was all.
+
+        Raises
+        ------
+        OSError
+            As `Rest.go_on` does; nothing is left then.
+        """
+        rest, self.rest = self.rest, None
+        if rest is None or rest.go_on():
+            return True
+        self.rest = rest
+        return False

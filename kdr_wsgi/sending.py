@@ -1,0 +1,125 @@
+"""What is left of an answer, sent as the client takes it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Iterable
+
+from gunicorn.http.wsgi import FileWrapper
+
+from kdr_wsgi.files import SpanFile
+
+#: Errors of file systems whose files sendfile(2) cannot send.
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class Rest:
+    """What is left of an answer.
+
+    Parameters
+    ----------
+    connection : socket
+        One that never blocks.
+    pieces : list of bytes
+        What is in memory: the head, and a body that is no stream.
+    stream : iterable of bytes
+        What comes behind it; it is closed once it is sent, or cannot be.
+    patience_seconds : float
+        How long the client may take nothing.
+    """
+
+    def __init__(
+        self, connection: socket.socket, pieces: list[bytes], stream: Iterable[bytes], patience_seconds: float
+    ) -> None:
+        self._connection = connection
+        self._pieces: list[bytes | memoryview] = [*pieces]
+        self._stream = stream
+        self._chunks = iter(stream)
+        self._file = _file_of(stream)
+        self._is_corked = self._file is not None and _cork(connection, is_on=True)
+        self._patience_seconds = patience_seconds
+        self._taken_at = time.monotonic()
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of the memory."""
+        return sum(map(len, self._pieces))
+
+    def is_late(self, now: float) -> bool:
+        """Whether it is time to look whether the client has taken anything; `now` as time.monotonic() has it."""
+        return now - self._taken_at > self._patience_seconds
+
+    def go_on(self) -> bool:
+        """Send what the client takes at once; return whether that was all.
+
+        Raises
+        ------
+        ConnectionResetError
+            The client takes nothing any more.
+        OSError
+            It has gone; or what is sent cannot be read, or is not what it was.
+        """
+        try:
+            try:
+                while self._send_some():
+                    self._taken_at = time.monotonic()
+            except BlockingIOError as error:
+                # Long before poll(2) says so, which waits until a third of a buffer is free, some can be sent.
+                if self.is_late(time.monotonic()):
+                    # What gunicorn takes for a client that has gone, and logs no traceback of.
+                    raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
+                return False
+        except BaseException:
+            self._close()
+            raise
+        if self._is_corked:
+            _cork(self._connection, is_on=False)
+        self._close()
+        return True
+
+    def _send_some(self) -> bool:
+        """Send what one system call can; return False if there is nothing left."""
+        if not self._pieces:
+            if self._file is not None:
+                return self._send_file(self._file)
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return False
+            self._pieces.append(chunk)
+        sent = os.writev(self._connection.fileno(), self._pieces)
+        while self._pieces and sent >= len(self._pieces[0]):
+            sent -= len(self._pieces.pop(0))
+        if sent:
+            self._pieces[0] = memoryview(self._pieces[0])[sent:]
+        return True
+
+    def _send_file(self, file: SpanFile) -> bool:
+        try:
+            return file.send_to(self._connection.fileno()) > 0
+        except OSError as error:
+            if error.errno not in _NO_SENDFILE:
+                raise
+        self._file = None
+        return True
+
+    def _close(self) -> None:
+        close = getattr(self._stream, "close", None)
+        if close is not None:
+            close()
+
+
+def _file_of(stream: Iterable[bytes]) -> SpanFile | None:
+    if isinstance(stream, FileWrapper) and isinstance(stream.filelike, SpanFile):
+        return stream.filelike
+    return None
+
+
+def _cork(connection: socket.socket, *, is_on: bool) -> bool:
+    """Let the system fill each packet with what comes, where it can be told to (tcp(7), TCP_CORK)."""
+    if connection.family == socket.AF_UNIX or not hasattr(socket, "TCP_CORK"):
+        return False
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(is_on))
+    return True
