@@ -89,9 +89,10 @@ class Connection(socket.socket):
         self.settimeout(patience_seconds)
         self._patience_seconds = patience_seconds
         self._head_bytes = head_bytes
+        self._received = b""
         self._head_since: float | None = None
         self._held: list[bytes] | None = None
-        self._stream: Iterable[bytes] = ()
+        self._stream: FileWrapper | StreamedRanges | None = None
         self.rest: Rest | None = None
         self.keeps = True
         self.awaited = 0
@@ -111,7 +112,12 @@ class Connection(socket.socket):
         return self._head_since is not None
 
     def receive_head(self, unreader: Any) -> bool:
-        """Read what has come into gunicorn's `unreader`; return whether the head of a request is whole, or has ended.
+        """Read what has come; return whether the head of a request is whole, or the client has ended.
+
+        Parameters
+        ----------
+        unreader : gunicorn.http.unreader.Unreader
+            What the parser reads from; it may have the begin of the head.
 
         Raises
         ------
@@ -119,7 +125,9 @@ class Connection(socket.socket):
             It is too long.
         OSError
         """
-        received = unreader.take_buffered()
+        received = self._received
+        if unreader.buf.getvalue():
+            received += unreader.take_buffered()
         while not _HEAD_END.search(received):
             if len(received) > self._head_bytes:
                 if b"\n" in received:
@@ -128,19 +136,22 @@ class Connection(socket.socket):
             try:
                 more = os.read(self.fileno(), _CHUNK_BYTES)
             except BlockingIOError:
-                unreader.unread(received)
+                self._received = received
                 if received and self._head_since is None:
                     self._head_since = time.monotonic()
                 return False
             if not more:
                 break
             received += more
-        unreader.unread(received)
+        self._received = received
         self._head_since = None
         return True
 
     def recv(self, *arguments: Any) -> bytes:
-        """Receive what the parser wants of a body, with patience."""
+        """Return the head that has been received, or what the parser wants of a body, with patience."""
+        if self._received:
+            received, self._received = self._received, b""
+            return received
         try:
             return super().recv(*arguments)
         except TimeoutError as error:
@@ -166,15 +177,29 @@ class Connection(socket.socket):
             super().sendall(data)
 
     def release_answer(self) -> None:
-        """Make what is held the rest that is to be sent."""
-        if self._held:
-            self.rest = Rest(self, self._held, self._stream, self._patience_seconds)
-        self._held, self._stream = None, ()
+        """Send what is held, as far as the client takes it at once; the rest is left.
+
+        Raises
+        ------
+        OSError
+        """
+        held, stream, self._held, self._stream = self._held, self._stream, None, None
+        if not held:
+            return
+        if stream is not None:
+            self.rest = Rest(self, held, stream, self._patience_seconds)
+            return
+        try:
+            sent = os.writev(self.fileno(), held)
+        except BlockingIOError:
+            sent = 0
+        if sent < sum(map(len, held)):
+            self.rest = Rest(self, [b"".join(held)[sent:]], (), self._patience_seconds)
 
     def drop_answer(self) -> None:
         """Send nothing of what is held, since it has failed."""
-        stream, self._held, self._stream = self._stream, None, ()
-        if isinstance(stream, (FileWrapper, StreamedRanges)):
+        stream, self._held, self._stream = self._stream, None, None
+        if stream is not None:
             stream.close()
 
     def send_rest(self) -> bool:

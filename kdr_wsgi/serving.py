@@ -152,7 +152,6 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         except BaseException:  # Whatever ends the answer, none of it may come before the next one.
             connection.drop_answer()
             raise
-        connection.release_answer()
         return self._send(connection) and keeps
 
     def finish_request(self, conn: Any, fs: Any) -> None:
@@ -188,18 +187,16 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         LimitRequestHeaders, LimitRequestLine, OSError
         """
         connection = conn.sock
-        while not connection.receive_head(conn.parser.unreader):
-            if (
-                connection.is_receiving
-                or not self._may_linger()
-                or not _is_ready(connection, select.POLLIN, LINGER_SECONDS)
-            ):
-                return False
-        return True
+        if connection.receive_head(conn.parser.unreader):
+            return True
+        if connection.is_receiving or not self._may_linger():
+            return False
+        return _is_ready(connection, select.POLLIN, LINGER_SECONDS) and connection.receive_head(conn.parser.unreader)
 
     def _send(self, connection: Connection) -> bool:
         """Send what is left, as far as the client takes it; return False if that has failed."""
         try:
+            connection.release_answer()
             while not connection.send_rest():
                 if self._held_bytes > _HELD_BYTES:
                     _is_ready(connection, select.POLLOUT, self.patience_seconds)
