@@ -31,7 +31,8 @@ class AccessLog(Logger):  # type: ignore[misc]  # gunicorn has no types
             # As it was sent, quoted; of the query gunicorn has made another attribute.
             "path": req.path,
             "status": int(resp.status[:3]),
-            "bytes": resp.sent,
+            # Promised, since a body may be sent for long after this line.
+            "bytes": (0 if req.method == "HEAD" else resp.response_length) or resp.sent,
             "seconds": request_time.total_seconds(),
             "peer": environ.get("REMOTE_ADDR"),
             "user": environ.get(MEMBER),

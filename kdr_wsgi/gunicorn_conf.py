@@ -26,9 +26,7 @@ bind = _service.netloc or "127.0.0.1:8000"
 # As many as the processors at hand: a file that is sent waits for the disk in the kernel, not in Python.
 workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# Threads, since the hub's answer to a question must hold up nobody else; and many, since a slow reader holds one for as
-# long as it reads. One that takes nothing for 30 s loses its connection. Where the world can reach the service, a proxy
-# that buffers (nginx) belongs in front.
+# Threads, since the hub's answer to a question must hold up nobody else. None waits for a client that reads slowly.
 worker_class = WatchfulWorker
 threads = 64
 

@@ -23,7 +23,7 @@ SETTLED_SECONDS = 3.0
 #: So often it is started again at once all the same: whoever killed it may have been quick.
 QUICK_RESTARTS = 3
 
-#: Threads of each process: as many readers may be slow, each of which holds one. They are made when they are needed.
+#: Threads of each process. They are made when they are needed; under granian each slow reader holds one.
 THREADS = 64
 
 LONGEST_PAUSE_SECONDS = 30.0

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.fake_hub import AS_ADA, AS_ROOT_IN_A_BROWSER, PREFIX, LiveService, fake_hub, live_service
-from tests.raw_http import fetch
+from tests.fake_hub import AS_ADA, AS_ROOT_IN_A_BROWSER, PREFIX, LiveService, fake_hub, live_service, publish
+from tests.raw_http import Connection, fetch
 
 
 @pytest.fixture
@@ -42,6 +42,18 @@ def test_a_request_is_one_object(service: LiveService) -> None:
         "peer": "127.0.0.1",
         "user": "root",
     }
+
+
+def test_the_size_of_a_body_is_logged_however_it_is_sent(tmp_path: Path) -> None:
+    with fake_hub(tmp_path) as environment, live_service(tmp_path, environment, "-w", "1") as service:
+        root = tmp_path / "homes/ada/tree"
+        root.mkdir(parents=True)
+        (root / "large").write_bytes(bytes(1_000_000))
+        publish(environment, "ada", "~ada.tree", "/tree")
+        for method in ("GET", "HEAD"):
+            with Connection(service.address) as connection:
+                assert connection.request(method, f"{PREFIX}wwtkdr/~ada.tree/large").status == 200
+        assert [line["bytes"] for line in lines_of(service, 2)] == [1_000_000, 0]
 
 
 def test_nothing_is_logged_that_logs_somebody_in(service: LiveService) -> None:
