@@ -42,6 +42,16 @@ class MalformedHost(RelayError):
     sentence = "The Host, or an X-Forwarded header, of this request is malformed."
 
 
+class MisdirectedRequest(RelayError):
+    """The Host of the request is no name of this server (RFC 9110, 15.5.20)."""
+
+    status = "421 Misdirected Request"
+    sentence = (
+        "This server does not know the name by which it was asked; whoever runs it adds the name to KDR_HOSTS, "
+        "or uses localhost or the machine's address."
+    )
+
+
 class LoginFailed(RelayError):
     """What comes from the login of the hub belongs to no login that was begun here."""
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from hub.errors import InvalidOption
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
+from kdr_wsgi.hosts import KnownHosts
 from kdr_wsgi.jupyterhub.roots import AllowedRoots
 from kdr_wsgi.proxies import UNIX, TrustedProxies
 
@@ -40,6 +41,11 @@ SETTINGS = (
         "KDR_TRUSTED_PROXIES",
         "addresses or networks of proxies whose X-Forwarded-Proto, -Host and -Prefix are believed, and 'unix' for "
         "whoever comes over a unix socket, separated by commas; default: none",
+    ),
+    Setting(
+        "KDR_HOSTS",
+        "over TCP: the names by which browsers may ask this server besides localhost, addresses and the machine's own "
+        "name, separated by commas; .example.org for all below it, * for any; default: none",
     ),
     Setting(
         "KDR_NGINX_ACCEL",
@@ -136,6 +142,7 @@ class Settings:
         The segment between the base URL and a key.
     as_owner : bool
     proxies : TrustedProxies
+    hosts : KnownHosts
     nginx_prefix : str
         Below what URL path an nginx in front takes files, without a slash at its end; empty: nowhere.
     cache_bytes : int
@@ -150,6 +157,7 @@ class Settings:
     route: str
     as_owner: bool
     proxies: TrustedProxies
+    hosts: KnownHosts
     nginx_prefix: str
     cache_bytes: int
     behind_relay: bool
@@ -192,6 +200,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         route=route,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
         proxies=_parse_proxies(proxies),
+        hosts=_parse_hosts(values.get("KDR_HOSTS", "")),
         # What stands in front of this one is Jupyter.
         nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
         cache_bytes=_parse_number(values, "KDR_CACHE_BYTES", 64 << 20),
@@ -276,6 +285,13 @@ def _parse_proxies(value: str) -> TrustedProxies:
         return TrustedProxies(value)
     except ValueError as error:
         raise SettingError("KDR_TRUSTED_PROXIES", f"{error}; write addresses or networks, or unix") from error
+
+
+def _parse_hosts(value: str) -> KnownHosts:
+    try:
+        return KnownHosts(name.strip() for name in value.split(",") if name.strip())
+    except ValueError as error:
+        raise SettingError("KDR_HOSTS", f"{error}; write viewer.example.org or .example.org, without a port") from error
 
 
 def _parse_bool(name: str, value: str) -> bool:

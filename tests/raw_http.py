@@ -52,7 +52,7 @@ class Connection:
         raw = target.encode("latin-1") if isinstance(target, str) else target
         lines = [method.encode() + b" " + raw + b" HTTP/1.1"]
         lines += [
-            f"{name}: {value}".encode("latin-1") for name, value in {"Host": "testserver", **(headers or {})}.items()
+            f"{name}: {value}".encode("latin-1") for name, value in {"Host": "localhost", **(headers or {})}.items()
         ]
         self.socket.sendall(b"\r\n".join([*lines, b"", b""]))
 

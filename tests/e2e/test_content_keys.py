@@ -399,7 +399,7 @@ def test_wtml_that_is_made_of_it_is_asked_for_again(server: LiveServer, tree: Pa
     url = server.hub.serve_tree(tree, content=True, visibility="public")
     answer = fetch(server.address, url + "index.wtml")
     assert (answer.status, answer["Cache-Control"]) == (200, REVALIDATE)
-    assert f"http://testserver{url}{{1}}.png".encode() in answer.body
+    assert f"http://localhost{url}{{1}}.png".encode() in answer.body
     (tree / "index_rel.wtml").write_text('<Folder Name="other"/>')
     assert fetch(server.address, url + "index.wtml").status == 410
 

@@ -80,7 +80,7 @@ def whole_requests(url: str) -> list[bytes]:
         "Accept-Encoding: br;q=0.5, gzip, *;q=0\r\nAccept: application/json\r\n",
     )
     return [
-        f"{method} {url}{entry} HTTP/1.1\r\nHost: testserver\r\n{header}\r\n".encode()
+        f"{method} {url}{entry} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n".encode()
         for method in ("GET", "HEAD")
         for entry in entries
         for header in headers

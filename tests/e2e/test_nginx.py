@@ -182,7 +182,7 @@ def test_what_a_content_key_names_is_not_sent_by_nginx(fronted: Fronted, tree: P
         "/wwtkdr/../_kdr_files/etc/passwd",
         "/_kdr_files/",
         "/_kdr_files",
-        "http://testserver/_kdr_files/etc/passwd",
+        "http://localhost/_kdr_files/etc/passwd",
     ],
 )
 def test_nobody_outside_reaches_the_files(fronted: Fronted, target: str) -> None:
@@ -326,7 +326,7 @@ def test_three_gigabytes_are_sent(fronted: Fronted, tree: Path) -> None:
     assert (answer.body, answer["Content-Range"]) == (LARGE, f"bytes {size - len(LARGE)}-{size - 1}/{size}")
     received, view = 0, memoryview(bytearray(1 << 20))
     with socket.create_connection(fronted.nginx, timeout=30) as connection:
-        connection.sendall(f"GET {url} HTTP/1.1\r\nHost: testserver\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(f"GET {url} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         head = b""
         while b"\r\n\r\n" not in head:
             head += connection.recv(4096)

@@ -50,14 +50,14 @@ def test_a_detour_in_the_path_is_not_in_the_urls(server: LiveServer, tree: Path)
     write_wtml(tree / "a b" / "index_rel.wtml")
     root = server.hub.serve_tree(tree, visibility="public")
     answer = fetch(server.address, f"{root}.//%61%20b/./index.wtml?x=1")
-    assert url_in(answer) == f"http://testserver{root}a%20b/{{1}}/{{3}}/{{3}}_{{2}}.png"
+    assert url_in(answer) == f"http://localhost{root}a%20b/{{1}}/{{3}}/{{3}}_{{2}}.png"
 
 
 def test_what_is_there_itself_is_served_as_it_is(server: LiveServer, url: str, tree: Path) -> None:
     (tree / "index.wtml").write_text("mine")
     assert fetch(server.address, url).body == b"mine"
     (tree / "index.wtml").unlink()
-    assert url_in(fetch(server.address, url)).startswith("http://testserver/")
+    assert url_in(fetch(server.address, url)).startswith("http://localhost/")
 
 
 @pytest.mark.parametrize("entry", ["other.wtml", "index_rel_rel.wtml", "index.WTML", "index.wtml/", "../index.wtml"])
@@ -135,7 +135,7 @@ def test_a_source_that_cannot_be_used_is_explained(server: LiveServer, tree: Pat
 def test_a_source_of_more_than_64_kib_is_read_whole(server: LiveServer, tree: Path) -> None:
     (tree / "index_rel.wtml").write_text(f'<Folder Url="a.wtml">{" " * 100_000}</Folder>')
     answer = fetch(server.address, server.hub.serve_tree(tree, visibility="public") + "index.wtml")
-    assert ElementTree.fromstring(answer.body).attrib["Url"].startswith("http://testserver/")
+    assert ElementTree.fromstring(answer.body).attrib["Url"].startswith("http://localhost/")
 
 
 @pytest.mark.parametrize("host", ["a/b", "user@host", "a b"])
@@ -149,7 +149,7 @@ def test_the_urls_are_spelled_as_the_hub_spells_them(start_server: Callable[...,
     hub = JupyterRelayHub(registry=server.hub.registry.path, base_url="/user/a@b c/")
     url = hub.serve_tree(tree, "a (key) of/mine~", visibility="public")
     assert url == "/user/a@b%20c/wwtkdr/pywwt_a%20%28key%29%20of%2Fmine~/"
-    assert url_in(fetch(server.address, url + "index.wtml")) == f"http://testserver{url}{{1}}/{{3}}/{{3}}_{{2}}.png"
+    assert url_in(fetch(server.address, url + "index.wtml")) == f"http://localhost{url}{{1}}/{{3}}/{{3}}_{{2}}.png"
     hub.registry.close()
 
 
@@ -157,7 +157,7 @@ FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "hub.example", "X
 
 
 @pytest.mark.parametrize(
-    ("proxies", "base"), [("", "http://testserver"), ("127.0.0.1,unix", "https://hub.example/outer")]
+    ("proxies", "base"), [("", "http://localhost"), ("127.0.0.1,unix", "https://hub.example/outer")]
 )
 def test_proxies_are_believed_if_they_were_named(
     start_server: Callable[..., LiveServer], tree: Path, proxies: str, base: str

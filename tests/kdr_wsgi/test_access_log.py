@@ -57,12 +57,12 @@ def test_the_size_of_a_body_is_logged_however_it_is_sent(tmp_path: Path) -> None
 
 
 def test_nothing_is_logged_that_logs_somebody_in(service: LiveService) -> None:
-    headers = {"Referer": "http://testserver/?token=s3cret-referrer", "User-Agent": "s3cret-agent"}
+    headers = {"Referer": "http://localhost/?token=s3cret-referrer", "User-Agent": "s3cret-agent"}
     service.get("nothing/here?token=s3cret-query#s3cret-fragment", headers | AS_ADA)
     service.get("nothing/here", headers | {"Authorization": "token s3cret-header"})
     service.get("_status", headers | {"Cookie": "service-kdr=s3cret-cookie"})
     fetch(service.address, f"{PREFIX}oauth_callback?code=s3cret-code&state=s3cret-state", headers)
-    fetch(service.address, f"http://s3cret-user:s3cret-word@testserver{PREFIX}?s3cret-query", headers)
+    fetch(service.address, f"http://s3cret-user:s3cret-word@localhost{PREFIX}?s3cret-query", headers)
     assert [line["user"] for line in lines_of(service, 5)] == ["ada", None, None, None, None]
     text = service.log.read_text()
     assert "s3cret" not in text
