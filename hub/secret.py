@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from hub.drafts import Draft
 from hub.errors import RegistryError
 from hub.filesystems import make_private_directories
 
 SECRET_BYTES = 32
+
+#: What follows the secret's name in that of a draft; those of older versions end with the digits.
+_DRAFT = re.compile(r"\.[0-9a-f]{16}(\.tmp)?")
+
+#: To make a secret takes no time.
+_ABANDONED_SECONDS = 60.0
 
 
 def read_secret(registry_path: Path) -> bytes:
@@ -54,16 +64,19 @@ def _read_private(path: Path) -> tuple[bytes, os.stat_result]:
 
 def _make_secret(path: Path) -> None:
     """Let the secret appear whole or not at all; where two processes try, the first one's stays."""
-    draft = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(os.urandom(SECRET_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-    finally:
-        os.unlink(draft)
+    _remove_abandoned(path)
+    with Draft(path.parent, f"{path.name}.") as draft:
+        draft.file.write(os.urandom(SECRET_BYTES))
+        draft.file.flush()
+        os.fsync(draft.file.fileno())
+        with suppress(FileExistsError):
+            draft.link(path)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the drafts of processes that were killed, on a file system on which drafts have names."""
+    for draft in path.parent.iterdir():
+        if draft.name.startswith(path.name) and _DRAFT.fullmatch(draft.name, len(path.name)):
+            with suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+                    draft.unlink()

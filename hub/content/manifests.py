@@ -17,7 +17,6 @@ import mmap
 import os
 import struct
 import sys
-import tempfile
 import time
 from array import array
 from binascii import hexlify
@@ -35,6 +34,7 @@ from blake3 import blake3
 from hub.content.hashing import HASH_BYTES
 from hub.content.signatures import SIGNATURE_BYTES, size_field_of
 from hub.content.walking import Record, signature_of
+from hub.drafts import DRAFT_SUFFIX, Draft
 from hub.errors import ManifestError
 from hub.filesystems import find_intruder, make_private_directories
 
@@ -48,8 +48,6 @@ _CHECKSUM_AND_WORD_BYTES = 40
 _NUMBER = struct.Struct("<Q")
 _ENTRIES_PER_COPY = 4096
 _COPY_BYTES = 1 << 20
-
-_DRAFT_SUFFIX = ".tmp"
 
 #: A draft that is younger may not be locked yet.
 _YOUNG_SECONDS = 60.0
@@ -376,7 +374,7 @@ class TreeWriter:
         _remove_abandoned(folder)
         with ExitStack() as files:
             self._manifest, self._index, self._sizes, self._hashes = (
-                files.enter_context(_Draft(folder)) for _ in range(4)
+                files.enter_context(_Part(folder)) for _ in range(4)
             )
             self._files = files.pop_all()
 
@@ -429,8 +427,8 @@ class TreeWriter:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the drafts of processes that were killed."""
-    for path in folder.glob(f"*{_DRAFT_SUFFIX}"):
+    """Remove the drafts of processes that were killed, on a file system on which drafts have names."""
+    for path in folder.glob(f"*{DRAFT_SUFFIX}"):
         # An error: somebody writes it, or has finished; or nobody can tell.
         with suppress(OSError), open(path, "rb") as draft:
             fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -438,25 +436,23 @@ def _remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
-class _Draft:
-    """A file that is given its name when it is whole, and removed otherwise; a lock tells that somebody writes it."""
+class _Part:
+    """What is written of a tree's files; a lock tells that somebody writes it, where it has a name."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = tempfile.NamedTemporaryFile(dir=folder, suffix=_DRAFT_SUFFIX, delete=False)  # noqa: SIM115  # closed by __exit__
+        self._draft = Draft(folder)
         self._hasher = blake3()
+        self.file = self._draft.file
         with suppress(OSError):  # A file system without locks: only gc removes what is abandoned there.
             fcntl.flock(self.file, fcntl.LOCK_EX)
 
-    def __enter__(self) -> _Draft:
+    def __enter__(self) -> _Part:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self.file.name)
-        with suppress(OSError):  # A full disk has been told of before.
-            self.file.close()
+        self._draft.__exit__(kind, error, trace)
 
     def write(self, data: bytes) -> None:
         self._hasher.update(data)
@@ -468,4 +464,4 @@ class _Draft:
         self.file.write(_END.pack(count, digest, self._hasher.digest(), word))
         self.file.flush()
         os.fsync(self.file.fileno())
-        os.replace(self.file.name, path)
+        self._draft.replace(path)

@@ -16,7 +16,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,13 +24,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from hub.content.hashing import CHANGING, HASH_BYTES, LARGE_FILE_BYTES, hash_batch
+from hub.content.hashing import CHANGING, HASH_BYTES, LARGE_FILE_BYTES, hash_batch, hash_descriptor
 from hub.content.manifests import Columns, Manifest, ManifestStore, Tree, TreeWriter
 from hub.content.opening import open_beneath
 from hub.content.progress import Progress
 from hub.content.signatures import SIGNATURE_BYTES, make_signature, size_of
 from hub.content.trees import explain_outcome
 from hub.content.walking import Record, entry_of, signature_of, split_records
+from hub.drafts import DRAFT_SUFFIX, Draft
 from hub.errors import HubError, ManifestError, SnapshotError, UnhashableEntry
 from hub.filesystems import find_intruder, make_private_directories
 from hub.registry import Registry
@@ -111,10 +111,10 @@ class SnapshotFolder:
         """Keep all files of a tree; write the index of the copies."""
         content = tree.manifest.digest.hex()
         # First: what is copied before a crash is needed too.
-        with tempfile.NamedTemporaryFile(dir=self.path / "kept", suffix=".tmp") as draft:
-            shutil.copyfile(store.manifest_path(content), draft.name)
+        with Draft(self.path / "kept") as draft, open(store.manifest_path(content), "rb") as manifest:
+            shutil.copyfileobj(manifest, draft.file, _BUFFER_BYTES)
             with suppress(FileExistsError):
-                os.link(draft.name, self._need_path(content, "tree"))
+                draft.link(self._need_path(content, "tree"))
         earlier: Tree | None = None
         with suppress(ManifestError):  # It was not kept before.
             earlier = store.open(content, self.root)
@@ -160,7 +160,7 @@ class SnapshotFolder:
                 if need.name.endswith(own) and need.name.partition(".")[0] not in registered:
                     need.unlink()
             needed = set(self._needed_digests())
-            for path in (*(self.path / "objects").glob("*/*"), *(self.path / "kept").glob("*.tmp")):
+            for path in (*(self.path / "objects").glob("*/*"), *(self.path / "kept").glob(f"*{DRAFT_SUFFIX}")):
                 if path.name not in needed:
                     size_bytes += path.stat().st_size
                     files += 1
@@ -209,20 +209,17 @@ class SnapshotFolder:
                 return kept
             os.unlink(target)
         os.makedirs(os.path.dirname(target), 0o700, exist_ok=True)
-        descriptor, draft = tempfile.mkstemp(dir=os.path.dirname(target), suffix=b".tmp")
-        try:
-            with open(descriptor, "wb"):
-                is_as_hashed = _copy(root, record, descriptor)
-                os.fchmod(descriptor, _OBJECT_MODE)
-                if size_of(signature_of(record)) >= LARGE_FILE_BYTES:
-                    os.fsync(descriptor)
-            if not is_as_hashed and not _has_hash(*os.path.split(draft), digest):
+        with Draft(Path(os.fsdecode(os.path.dirname(target)))) as draft:
+            descriptor = draft.file.fileno()
+            is_as_hashed = _copy(root, record, descriptor)
+            os.fchmod(descriptor, _OBJECT_MODE)
+            if size_of(signature_of(record)) >= LARGE_FILE_BYTES:
+                os.fsync(descriptor)
+            if not is_as_hashed and (hash_descriptor(descriptor) or b"")[SIGNATURE_BYTES:] != digest:
                 raise UnhashableEntry(os.fsdecode(os.path.join(root, entry_of(record))), explain_outcome(CHANGING))
             # Not renamed over it: another process may have kept the same file, and noted what a stat says of its copy.
             with suppress(FileExistsError):
-                os.link(draft, target)
-        finally:
-            os.unlink(draft)
+                draft.link(Path(os.fsdecode(target)))
         return make_signature(os.stat(target))
 
     @contextmanager

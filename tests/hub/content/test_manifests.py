@@ -4,7 +4,6 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from hub import ManifestError
 from hub.content.manifests import Columns, ManifestStore, Tree, TreeWriter
 from hub.content.signatures import pack_signature
+from hub.drafts import Draft
 
 SEGMENTS = st.binary(min_size=1, max_size=4).filter(lambda name: not set(name) & set(b"\0/"))
 ENTRIES = st.sets(st.lists(SEGMENTS, min_size=1, max_size=3).map(b"/".join), max_size=30)
@@ -77,16 +77,16 @@ def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_what_could_not_be_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = ManifestStore(tmp_path / "registry")
-    real = tempfile.NamedTemporaryFile
-    made: list[object] = []
+    made: list[Draft] = []
 
-    def fail_at_the_third(**options: Any) -> Any:
+    def fail_at_the_third(folder: Path) -> Draft:
         if len(made) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        made.append(real(**options))
+        made.append(Draft(folder))
         return made[-1]
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail_at_the_third)
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)  # Where drafts have names, something could be left.
+    monkeypatch.setattr("hub.content.manifests.Draft", fail_at_the_third)
     with pytest.raises(OSError, match="No space left"):
         TreeWriter(store, ROOT)
     assert [path for path in store.folder.rglob("*") if path.is_file()] == []
