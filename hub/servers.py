@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hub.drafts import Draft
 from hub.filesystems import make_private_directories
 
 
@@ -48,8 +49,11 @@ def announced(registry: Path, program: str, url: str, route: str) -> Iterator[No
     owner = os.getpid()
     path = _folder(registry) / f"{owner}.{os.uname().nodename}.json"
     make_private_directories(path)
+    find_servers(registry)  # So that of those that were killed nothing is left.
     server = RunningServer(owner, _here(), program, url, route)
-    path.write_text(json.dumps(asdict(server)))
+    with Draft(path.parent) as draft:
+        draft.file.write(json.dumps(asdict(server)).encode())
+        draft.replace(path)
     try:
         yield
     finally:

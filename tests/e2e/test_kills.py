@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -21,10 +22,18 @@ from hub.registry import Registry
 from hub.secret import read_secret
 from tests.conftest import LiveServer
 from tests.hub.content.trees import hash_as_documented
-from tests.jupyter import wait_until
-from tests.raw_http import fetch
+from tests.jupyter import jupyter_server, wait_until
+from tests.raw_http import Answer, fetch
 
 KILLS = 100
+
+#: Of a Jupyter server, which takes seconds to start.
+JUPYTER_KILLS = int(os.environ.get("KDR_TEST_JUPYTER_KILLS", "5"))
+
+#: It starts sooner without JupyterLab and the like.
+WITHOUT_OTHERS = "--ServerApp.jpserver_extensions=" + repr(
+    dict.fromkeys(("jupyter_lsp", "jupyter_server_terminals", "jupyterlab", "nbclassic", "notebook"), False)
+)
 
 REGISTERING = """
 import sys
@@ -135,8 +144,8 @@ def test_kernels_killed_while_they_hash_and_copy_leave_nothing_half_done(
 class Readers:
     """Threads that read parts of one file again and again, and compare each byte, also of what is broken off."""
 
-    def __init__(self, server: LiveServer, url: str, body: bytes, count: int = 4) -> None:
-        self._server, self._url, self._body = server, url, body
+    def __init__(self, ask: Callable[[dict[str, str]], Answer], body: bytes, count: int = 4) -> None:
+        self._ask, self._body = ask, body
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(number,)) for number in range(count)]
         self.whole = self.broken_off = self.unanswered = 0
@@ -158,7 +167,7 @@ class Readers:
             first = chance.choice((0, chance.randrange(len(self._body) // 2)))
             last = chance.choice((len(self._body) - 1, chance.randrange(first, len(self._body))))
             try:
-                answer = fetch(self._server.address, self._url, {"Range": f"bytes={first}-{last}"})
+                answer = self._ask({"Range": f"bytes={first}-{last}"})
             except (OSError, AssertionError, IndexError):  # Of a head that ends half-way, too.
                 self.unanswered += 1
                 continue
@@ -181,7 +190,7 @@ def test_readers_of_killed_workers_get_no_wrong_byte(start_server: Callable[...,
     url = server.hub.serve_tree(tree, visibility="public") + "a"
     chance = random.Random(2)
     killed: set[int] = set()
-    with Readers(server, url, body) as readers:
+    with Readers(partial(fetch, server.address, url), body) as readers:
         while len(killed) < KILLS:
             time.sleep(chance.uniform(0.0, 0.1))
             if workers := sorted({*server.workers} - killed):
@@ -201,7 +210,7 @@ def test_readers_of_a_killed_server_get_no_wrong_byte(start_server: Callable[...
     for _ in range(5):
         server = start_server(worker_class="kdr_wsgi.serving.WatchfulWorker", workers=2)
         url = server.hub.serve_tree(tree, visibility="public") + "a"
-        with Readers(server, url, body) as readers:
+        with Readers(partial(fetch, server.address, url), body) as readers:
             wait_until(lambda readers=readers: readers.whole > 0, "nothing is read")
             time.sleep(chance.uniform(0.0, 0.1))
             server.process.kill()
@@ -228,3 +237,48 @@ def test_the_workers_of_a_killed_server_end_and_leave_its_port(start_server: Cal
         time.sleep(0.1)
     with socket.create_server(server.address):
         pass
+
+
+def test_a_killed_jupyter_server_costs_the_requests_under_way_and_leaves_nothing(tmp_path: Path, tree: Path) -> None:
+    """In every third round the relay server is killed with it, at once, so that nobody removes its socket."""
+    body = random.Random(5).randbytes(8 << 20)
+    (tree / "a").write_bytes(body)
+    registry_path = tmp_path / "runtime" / "kdr" / "registry.sqlite"
+    chance = random.Random(6)
+    told: set[str] = set()
+    whole = 0
+    for kill in range(JUPYTER_KILLS + 1):
+        with jupyter_server(tmp_path, WITHOUT_OTHERS) as jupyter:
+            hub = JupyterRelayHub(registry=registry_path, base_url="/", key_prefix="")
+            ask = partial(jupyter.fetch, hub.serve_tree(tree) + "a")
+            assert ask({"Range": "bytes=0-9"}).body == body[:10]
+            assert {registration.key for registration in hub.registry.registrations()} >= told
+            hub.registry.check()
+            hub.registry.close()
+            # Of those that were killed before nothing is left.
+            assert len([*jupyter.temporary.iterdir()]) == 1
+            assert len([*registry_path.with_name("registry.sqlite.servers").iterdir()]) == 1
+            if kill == JUPYTER_KILLS:
+                break
+            program = [sys.executable, "-c", REGISTERING, str(registry_path), str(tree / "a"), f"k{kill}"]
+            with (
+                subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as kernel,
+                Readers(ask, body, count=3) as readers,
+            ):
+                assert kernel.stdout is not None
+                assert kernel.stdout.readline() == "begins\n"
+                time.sleep(chance.uniform(0.0, 0.3))
+                relay = jupyter.relay_processes() if kill % 3 == 2 else []
+                for process in (*relay, jupyter.process.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                jupyter.process.wait()
+                kernel.kill()
+                told |= {f"k{kill}-{line.strip()}" for line in kernel.stdout if line.endswith("\n")}
+                wait_until(lambda jupyter=jupyter: jupyter.relay_processes() == [], "the relay server is left")
+            assert readers.wrong == []
+            whole += readers.whole
+            for folder in jupyter.temporary.iterdir():
+                os.utime(folder, (1, 1))  # A younger one may be about to be listened on.
+    assert len(told) > JUPYTER_KILLS
+    assert whole > 0

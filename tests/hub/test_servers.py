@@ -46,6 +46,15 @@ def test_a_server_that_was_killed_is_forgotten(registry_path: Path, folder: Path
         assert not killed.exists()
 
 
+def test_who_starts_forgets_those_that_were_killed(registry_path: Path, folder: Path) -> None:
+    with announced(registry_path, "jupyter", "/", "wwtkdr"):
+        (path,) = folder.iterdir()
+        told = json.loads(path.read_text())
+    (folder / "killed.json").write_text(json.dumps({**told, "process": dead_process()}))
+    with announced(registry_path, "jupyter", "/", "wwtkdr"):
+        assert [*folder.iterdir()] == [path]
+
+
 def test_of_another_host_nothing_is_forgotten(registry_path: Path, folder: Path) -> None:
     elsewhere = RunningServer(dead_process(), "another-host/1", "jupyter", "/", "wwtkdr")
     path = folder / "elsewhere.json"
