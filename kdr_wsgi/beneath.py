@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable
 from typing import TypeVar
 
-from kdr_wsgi.errors import FileBeingChanged, IsDirectory, NoSuchEntry, NotReadable, TooManyOpenFiles
+from kdr_wsgi.errors import FileBeingChanged, IsDirectory, NoSuchEntry, NotReadable, StorageFailing, TooManyOpenFiles
 
 # O_PATH opens a directory that may be searched but not listed; elsewhere than on Linux that takes O_SEARCH.
 _SEARCH: int = getattr(os, "O_PATH", 0) or getattr(os, "O_SEARCH", os.O_RDONLY)
@@ -20,7 +20,18 @@ _DIRECTORY_FLAGS = _SEARCH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Were a FIFO swapped in between, O_NONBLOCK would keep open() from waiting for its writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ESTALE})
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO})
+
+#: What the system says where a disk is broken, a file server is gone or has forgotten us, or what should answer for a
+#: mount in its place has ended (FUSE).
+_FAILING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENODEV", "ENOMEDIUM", "EUCLEAN", "EBADMSG", "EREMOTEIO", "ESTALE", "ENOTCONN", "ECONNABORTED"),
+        *("ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENOLINK", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)  # Not all systems have each.
+)
 
 _Opened = TypeVar("_Opened")
 
@@ -92,6 +103,8 @@ def explain(error: OSError) -> Exception:
         return FileBeingChanged()
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return TooManyOpenFiles()
+    if error.errno in _FAILING:
+        return StorageFailing(str(error))
     return error
 
 

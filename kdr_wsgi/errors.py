@@ -258,6 +258,27 @@ class HubUnavailable(RelayError):
         super().__init__(reason)
 
 
+class StorageFailing(RelayError):
+    """The disk, or the file server, with the file fails.
+
+    Attributes
+    ----------
+    reason : str
+        For the log.
+    """
+
+    status = "503 Service Unavailable"
+    sentence = (
+        "The disk, or the file server, that has this file does not give it to the relay server; try again in a moment, "
+        "and if that does not help, see whether it is mounted where the relay server runs: its log says why."
+    )
+    headers = (("Retry-After", "5"),)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
 class RegistryUnavailable(RelayError):
     """The registry cannot be read; the log says why."""
 

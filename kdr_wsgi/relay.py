@@ -11,7 +11,7 @@ from hub.errors import RegistryError
 from hub.registration import Registration
 from kdr_wsgi.acceleration import Acceleration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
-from kdr_wsgi.beneath import split_entry
+from kdr_wsgi.beneath import explain, split_entry
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
@@ -23,6 +23,7 @@ from kdr_wsgi.errors import (
     NoSuchEntry,
     RegistryUnavailable,
     RelayError,
+    StorageFailing,
 )
 from kdr_wsgi.files import AnyFile
 from kdr_wsgi.listing import MAX_ROWS, Folder, answer_listing, list_on_disk, list_promised
@@ -94,7 +95,7 @@ class FileRelay:
                 if target is None:
                     return self._other(environ, start_response)
                 answer = self._answer(environ, target)
-        except (HubUnavailable, ManifestUnavailable) as error:
+        except (HubUnavailable, ManifestUnavailable, StorageFailing) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
         except RelayError as error:
@@ -102,12 +103,22 @@ class FileRelay:
         except RegistryError as error:
             _log.error("%s", error)
             answer = answer_error(environ, RegistryUnavailable())
-        except Exception:  # noqa: BLE001  # The edge to the client: what nobody foresaw goes to the log, whole.
-            # A query may hold a token.
-            _log.exception("failed on %s", str(environ.get("RAW_URI", environ["PATH_INFO"])).partition("?")[0])
-            answer = answer_error(environ, InternalError())
+        except OSError as error:
+            answer = self._answer_failure(environ, explain(error))
+        except Exception as error:  # noqa: BLE001  # The edge to the client: what nobody foresaw goes to the log, whole.
+            answer = self._answer_failure(environ, error)
         start_response(answer.status, answer.headers)
         return answer.body
+
+    def _answer_failure(self, environ: WSGIEnvironment, error: Exception) -> Answer:
+        """Tell of what happened while a file was read, or of what nobody foresaw, which goes to the log, whole."""
+        if isinstance(error, StorageFailing):
+            _log.error("%s", error.reason)
+            return answer_error(environ, error)
+        # A query may hold a token.
+        place = str(environ.get("RAW_URI", environ["PATH_INFO"])).partition("?")[0]
+        _log.error("failed on %s", place, exc_info=error)
+        return answer_error(environ, InternalError())
 
     def _answer_shortly(self, environ: WSGIEnvironment) -> Answer | None:
         """Return the answer if the URL leads where it has led before, and what is there is in memory."""

@@ -144,6 +144,11 @@ class FileStore:
                 continue
             except RelayError as error:
                 failure = error
+            except OSError as error:  # Of a disk that fails once the file is open.
+                explained = beneath.explain(error)
+                if not isinstance(explained, RelayError):
+                    raise
+                failure = explained
         raise failure
 
     def _open_parts_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File | KeptFile:

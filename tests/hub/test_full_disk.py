@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import need
+from tests.mounts import own_mounts
 
 #: A disk of two megabytes, for this one process.
 ON_A_SMALL_DISK = 'mount -t tmpfs -o size=2m none "$1" && exec "$2" -c "$3" "$1" "$4"'
@@ -74,12 +73,10 @@ assert keys() == {"first", url.key}
 
 @pytest.mark.parametrize("program", [REGISTERING, HASHING], ids=["registering", "hashing"])
 def test_a_full_disk_loses_nothing(tmp_path: Path, tree: Path, program: str) -> None:
-    can = shutil.which("unshare") and not subprocess.run(["unshare", "-rm", "true"], check=False).returncode
-    need("unshare", is_there=bool(can), remedy="apt-get install util-linux, where users may have own namespaces")
     for number in range(3000):
         (tree / f"{number:04}").touch()
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["unshare", "-rm", "sh", "-c", ON_A_SMALL_DISK, "sh", str(disk), sys.executable, PREAMBLE + program]
+    command = [*own_mounts(), "sh", "-c", ON_A_SMALL_DISK, "sh", str(disk), sys.executable, PREAMBLE + program]
     done = subprocess.run([*command, str(tree)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
