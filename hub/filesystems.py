@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 #: Local file systems, where every process that opens a file shares its pages. SQLite's write-ahead log needs
@@ -36,6 +37,21 @@ def find_intruder(folder: Path) -> str | None:
     if status.st_mode & 0o022:
         return f"other users can write to {folder}; run: chmod go-w {folder}"
     return None
+
+
+def with_remedy(failure: object, registry: Path) -> str:
+    """Return what went wrong with a registry, and what to do where its file system is mounted only for reading."""
+    if not _is_read_only(registry):
+        return str(failure)
+    # Also to read it, SQLite needs files beside it (https://www.sqlite.org/wal.html, "Read-Only Databases").
+    return f"{failure}, on a file system that can only be read; name a file elsewhere in KDR_REGISTRY"
+
+
+def _is_read_only(path: Path) -> bool:
+    for place in (path, *path.parents):
+        with suppress(OSError):  # It need not exist.
+            return bool(os.statvfs(place).f_flag & os.ST_RDONLY)
+    return False
 
 
 def shares_memory(directory: Path, mount_table: Path = _MOUNT_TABLE) -> bool:

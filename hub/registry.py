@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from hub.errors import LimitReached, RegistryDamaged, RegistryError, RegistryTooNew
-from hub.filesystems import make_private_directories, shares_memory
+from hub.filesystems import make_private_directories, shares_memory, with_remedy
 from hub.registration import Registration, Source
 from hub.rescue import is_damage, is_emptied, is_ours, set_aside
 
@@ -506,13 +506,15 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise RegistryError(str(path), str(error)) from error
+        raise RegistryError(str(path), with_remedy(error, path)) from error
     except sqlite3.Error as error:
         if is_damage(error) and is_ours(path):
             raise RegistryDamaged(str(path), str(error)) from error
         raise RegistryError(str(path), f"{error}; name another file in KDR_REGISTRY") from error
     except OSError as error:
-        raise RegistryError(str(path), f"{error.strerror}: {os.fsdecode(error.filename or path)}") from error
+        raise RegistryError(
+            str(path), with_remedy(f"{error.strerror}: {os.fsdecode(error.filename or path)}", path)
+        ) from error
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> str:

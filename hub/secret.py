@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hub.drafts import Draft
 from hub.errors import RegistryError
-from hub.filesystems import make_private_directories
+from hub.filesystems import make_private_directories, with_remedy
 
 SECRET_BYTES = 32
 
@@ -38,7 +38,8 @@ def read_secret(registry_path: Path) -> bytes:
             _make_secret(path)
             secret, status = _read_private(path)
     except OSError as error:
-        raise RegistryError(str(registry_path), f"its secret {path.name!r}: {error.strerror}") from error
+        reason = with_remedy(f"its secret {path.name!r}: {error.strerror}", path)
+        raise RegistryError(str(registry_path), reason) from error
     if os.geteuid() not in (0, status.st_uid) or status.st_mode & 0o077:
         raise RegistryError(
             str(registry_path),

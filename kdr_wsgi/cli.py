@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -249,7 +249,11 @@ def _run_server(
         for path in published:
             print(path if url.startswith("unix:") else url + path, flush=True)
 
-    with announced(settings.registry, "kdr serve", url, settings.route):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(announced(settings.registry, "kdr serve", url, settings.route))
+        except OSError as error:
+            print(f"kdr: warning: kernels cannot see that their files are served: {error}", file=sys.stderr)
         run(listener, config, workers, when_ready=tell)
 
 

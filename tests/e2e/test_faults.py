@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hub import JupyterRelayHub
 from tests.conftest import LiveServer, live_server, make_settled, need, unprivileged
 from tests.faulty_disk import content, order
 from tests.mounts import own_mounts, run_inside, with_mounts
@@ -38,12 +40,11 @@ class FaultyDisk:
 
 @pytest.fixture(params=[OUR_WORKER, "granian"])
 def faulty(request: pytest.FixtureRequest, tmp_path: Path, tree: Path) -> Iterator[FaultyDisk]:
-    need(
-        "fuse", is_there=os.access("/dev/fuse", os.R_OK | os.W_OK), remedy="modprobe fuse, and leave to open /dev/fuse"
-    )
     orders, log = tmp_path / "orders", tmp_path / "log"
-    mounted = [*own_mounts(), "sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", str(log)]
-    wrapper = [*mounted, sys.executable, "-m", "tests.faulty_disk", str(tree), str(orders)]
+    disk = [sys.executable, "-m", "tests.faulty_disk", str(tree), str(orders)]
+    tried = subprocess.run([*own_mounts(), *disk, "true"], capture_output=True, check=False)
+    need("fuse", is_there=not tried.returncode, remedy="modprobe fuse, where users may open /dev/fuse and mount it")
+    wrapper = [*own_mounts(), "sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh", str(log), *disk]
     with live_server(tmp_path, request.param, wrapper=wrapper) as server:
         yield FaultyDisk(server, server.hub.serve_tree(tree, visibility="public"), orders, log)
 
@@ -161,3 +162,39 @@ def test_a_permission_that_is_withdrawn_and_given_back(
         finally:
             place.chmod(mode)
     assert all(map(is_served, bodies))
+
+
+#: For this process alone, nobody can write to a folder.
+READ_ONLY = 'mount --bind "$a0" "$a0" && mount -o remount,bind,ro "$a0"'
+
+
+@SERVERS
+def test_a_registry_that_is_only_read_here_is_served_while_somebody_has_it_open(
+    registry_path: Path, hub: JupyterRelayHub, tree: Path, worker_class: str
+) -> None:
+    (tree / "a").write_bytes(b"a")
+    first = hub.serve_tree(tree, key="first", visibility="public")
+    server = "granian" if worker_class == "granian" else "gunicorn"
+    command = [sys.executable, "-m", "kdr_wsgi", "serve", "--bind", "127.0.0.1:0", "--registry", str(registry_path)]
+    wrapper = with_mounts(READ_ONLY, registry_path.parent)
+    with subprocess.Popen([*wrapper, *command, "--server", server], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = ("127.0.0.1", int(process.stdout.readline().rpartition(":")[2]))
+            for url in (first, hub.serve_tree(tree, key="second", visibility="public")):
+                assert fetch(address, f"{url}a").body == b"a"
+        finally:
+            process.terminate()
+
+
+def test_a_server_of_a_registry_that_can_only_be_read_says_what_it_needs(
+    registry_path: Path, hub: JupyterRelayHub, tree: Path
+) -> None:
+    hub.serve_tree(tree)
+    hub.registry.close()
+    command = [sys.executable, "-m", "kdr_wsgi", "serve", "--bind", "127.0.0.1:0", "--registry", str(registry_path)]
+    wrapper = with_mounts(READ_ONLY, registry_path.parent)
+    done = subprocess.run([*wrapper, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert "can only be read; name a file elsewhere in KDR_REGISTRY" in told
