@@ -79,5 +79,5 @@ def _remove_abandoned(path: Path) -> None:
     for draft in path.parent.iterdir():
         if draft.name.startswith(path.name) and _DRAFT.fullmatch(draft.name, len(path.name)):
             with suppress(FileNotFoundError):
-                if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+                if abs(time.time() - draft.stat().st_mtime) > _ABANDONED_SECONDS:
                     draft.unlink()

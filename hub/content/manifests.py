@@ -432,7 +432,7 @@ def _remove_abandoned(folder: Path) -> None:
         # An error: somebody writes it, or has finished; or nobody can tell.
         with suppress(OSError), open(path, "rb") as draft:
             fcntl.flock(draft, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(draft.fileno()).st_mtime < time.time() - _YOUNG_SECONDS:
+            if abs(time.time() - os.fstat(draft.fileno()).st_mtime) > _YOUNG_SECONDS:
                 path.unlink()
 
 

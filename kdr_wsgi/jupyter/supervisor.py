@@ -175,8 +175,8 @@ def remove_abandoned_sockets(base: Path) -> None:
                 status = directory.lstat()
                 if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                     continue
-                # A younger one may be about to listen.
-                if time.time() - status.st_mtime > ABANDONED_SECONDS:
+                # A younger one may be about to listen; one of the future is as old as a clock that was set back.
+                if abs(time.time() - status.st_mtime) > ABANDONED_SECONDS:
                     probe.connect(str(directory / _SOCKET))
             except ConnectionRefusedError:
                 shutil.rmtree(directory, ignore_errors=True)

@@ -78,7 +78,8 @@ def test_who_is_killed_before_the_secret_has_its_name_leaves_nothing(registry_pa
     assert len(read_secret(registry_path)) == 32
 
 
-def test_where_drafts_have_names_an_old_one_is_removed_and_nothing_else(registry_path: Path) -> None:
+@pytest.mark.parametrize("written_at", [1, 2**33], ids=["long ago", "before the clock was set back"])
+def test_where_drafts_have_names_an_old_one_is_removed_and_nothing_else(registry_path: Path, written_at: int) -> None:
     (old,) = kill_before_the_secret_has_its_name(registry_path, "named")
     secret = secret_path(registry_path)
     young = Path(f"{secret}.0123456789abcdef")
@@ -86,6 +87,6 @@ def test_where_drafts_have_names_an_old_one_is_removed_and_nothing_else(registry
     for path in (young, others):
         path.touch()
     for path in (old, others):
-        os.utime(path, (1, 1))
+        os.utime(path, (written_at, written_at))
     read_secret(registry_path)
     assert {*registry_path.parent.iterdir()} == {secret, young, others}

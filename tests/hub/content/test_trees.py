@@ -353,19 +353,20 @@ def test_manifests_that_others_could_have_written_are_not_believed(tree: Path, s
     assert recording.entries == []
 
 
+@pytest.mark.parametrize("written_at", [1, 2**33], ids=["long ago", "before the clock was set back"])
 def test_drafts_of_killed_processes_are_removed(
-    tree: Path, store: ManifestStore, monkeypatch: pytest.MonkeyPatch
+    tree: Path, store: ManifestStore, monkeypatch: pytest.MonkeyPatch, written_at: int
 ) -> None:
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)  # As on NFS, where drafts have names.
     fill(tree, 3)
     folder = store.root_folder(os.fsencode(tree))
     folder.mkdir(parents=True)
     (folder / "abandoned.tmp").touch()
-    os.utime(folder / "abandoned.tmp", (1, 1))
+    os.utime(folder / "abandoned.tmp", (written_at, written_at))
     with TreeWriter(store, os.fsencode(tree)):
         drafts = set(folder.glob("*.tmp"))
         for draft in drafts:
-            os.utime(draft, (1, 1))
+            os.utime(draft, (written_at, written_at))
         assert len(drafts) == 4
         hash_tree(os.fsencode(tree), store)
         assert set(folder.glob("*.tmp")) == drafts

@@ -36,8 +36,9 @@ def make_socket(base: Path, *, age_seconds: float, backlog: int | None = None) -
     return directory, made
 
 
-def test_a_socket_that_nobody_listens_on_is_removed(base: Path) -> None:
-    directory, made = make_socket(base, age_seconds=100)
+@pytest.mark.parametrize("age_seconds", [100, -100], ids=["older", "from before the clock was set back"])
+def test_a_socket_that_nobody_listens_on_is_removed(base: Path, age_seconds: float) -> None:
+    directory, made = make_socket(base, age_seconds=age_seconds)
     with made:
         remove_abandoned_sockets(base)
         assert not directory.exists()
