@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -119,14 +119,16 @@ class LiveService:
 
 
 @contextmanager
-def live_service(folder: Path, environment: dict[str, str], *options: str) -> Iterator[LiveService]:
+def live_service(
+    folder: Path, environment: dict[str, str], *options: str, wrapper: Sequence[str] = ()
+) -> Iterator[LiveService]:
     """Run gunicorn as the hub would."""
     port, log = free_port(), folder / "log"
     (folder / "tmp").mkdir()
     command = [sys.executable, "-m", "gunicorn", "-c", "python:kdr_wsgi.gunicorn_conf", "-b", f"127.0.0.1:{port}"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, *options, "kdr_wsgi:create_app()"],
+            [*wrapper, *command, *options, "kdr_wsgi:create_app()"],
             env={**os.environ, "TMPDIR": str(folder / "tmp"), **environment},
             stdout=output,
             stderr=subprocess.STDOUT,

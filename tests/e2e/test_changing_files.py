@@ -142,6 +142,37 @@ def test_a_file_that_shrinks_and_grows_again_does_not_lose_its_place_on_the_wire
     time.sleep(0.3)
 
 
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=1000-"}], ids=["whole", "to its end"])
+def test_a_file_that_grows_while_it_is_sent_is_sent_as_long_as_it_was(
+    server: LiveServer, tree: Path, headers: dict[str, str]
+) -> None:
+    path = tree / "a"
+    body = random.Random(7).randbytes(32 * MIB)
+    path.write_bytes(body)
+    make_settled(path)
+    url = server.hub.serve_tree(tree, visibility="public") + "a"
+    with Connection(server.address) as connection, open(path, "ab", buffering=0) as log:
+        connection.send("GET", url, headers)
+        connection.buffer = connection.socket.recv(100_000)
+        for _ in range(20):
+            log.write(b"+" * 100_000)
+            connection.buffer += connection.socket.recv(100_000)
+        answer = connection.receive()
+        assert answer.is_whole
+        assert answer.body == (body[1000:] if headers else body)
+        # What was appended does not follow, as part of the next answer.
+        if "Connection" in answer and answer["Connection"] == "close":
+            assert connection.socket.recv(1) == b""
+        else:
+            assert connection.request("GET", "/wwtkdr/_probe").body.startswith(b"{")
+    later = fetch(server.address, url, {"Range": f"bytes={32 * MIB}-", "If-Range": answer["ETag"]})
+    assert later.status == 200
+    assert later["ETag"] != answer["ETag"]
+    assert later.body == body + b"+" * 2_000_000
+    rest = fetch(server.address, url, {"Range": f"bytes={32 * MIB}-", "If-Range": later["ETag"]})
+    assert (rest.status, rest.body) == (206, b"+" * 2_000_000)
+
+
 def test_a_file_replaced_while_it_is_sent_is_sent_to_its_end(server: LiveServer, tree: Path) -> None:
     path = tree / "a"
     path.write_bytes(b"A" * 32 * MIB)

@@ -71,7 +71,35 @@ assert keys() == {"first", url.key}
 """
 
 
-@pytest.mark.parametrize("program", [REGISTERING, HASHING], ids=["registering", "hashing"])
+COPYING = """
+for number in range(9):
+    with open(f"{tree}/{number}.png", "wb") as file:
+        file.write(bytes([number]) * 50_000)
+first = relay.serve_tree(tree, content=True)
+fill()
+for take in (lambda: relay.serve_tree(tree, content=True, snapshot=disk + "/kept"),
+             lambda: relay.serve_file(tree + "/8.png", content=True, snapshot=disk + "/kept")):
+    try:
+        take()
+    except hub.SnapshotError as error:
+        assert "No space left" in str(error), error
+    except hub.RegistryError as error:
+        assert "full" in str(error), error
+    else:
+        raise AssertionError("there was room")
+    assert {name for _, _, names in os.walk(disk) for name in names if name.endswith(".tmp")} == set()
+assert keys() == {first.key}
+make_room()
+assert relay.serve_tree(tree, content=True, snapshot=disk + "/kept") == first
+(registration,) = relay.registry.registrations()
+assert registration.is_kept
+kept = [os.path.join(folder, name) for folder, _, names in os.walk(disk + "/kept/objects") for name in names]
+assert {os.path.getsize(path) for path in kept} == {0, 50_000}
+assert len(kept) == 10
+"""
+
+
+@pytest.mark.parametrize("program", [REGISTERING, HASHING, COPYING], ids=["registering", "hashing", "copying"])
 def test_a_full_disk_loses_nothing(tmp_path: Path, tree: Path, program: str) -> None:
     for number in range(3000):
         (tree / f"{number:04}").touch()
