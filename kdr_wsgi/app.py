@@ -18,7 +18,7 @@ from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import RelayError
 from kdr_wsgi.headers import ALWAYS
-from kdr_wsgi.hosts import checked
+from kdr_wsgi.hosts import HostCheck
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
@@ -106,7 +106,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     store = FileStore(contents, cache, rehasher)
     app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
-        app.wsgi_app = checked(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[assignment,method-assign]
+        app.wsgi_app = HostCheck(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[method-assign]
     if metrics is not None:
         app.wsgi_app = metrics.counted_app(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.extensions["kdr"] = catalog

@@ -69,21 +69,32 @@ class KnownHosts:
         return True
 
 
-def checked(app: WSGIApplication, hosts: KnownHosts, proxies: TrustedProxies) -> WSGIApplication:
-    """Return an application that refuses requests over TCP to hosts that are not known (RFC 9110, 15.5.20).
+class HostCheck:
+    """An application that refuses requests over TCP to hosts that are not known (RFC 9110, 15.5.20).
 
     Of a proxy that is believed it is the proxy's to know them.
+
+    Parameters
+    ----------
+    app : WSGI application
+        What answers the others.
+    hosts : KnownHosts
+    proxies : TrustedProxies
     """
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __init__(self, app: WSGIApplication, hosts: KnownHosts, proxies: TrustedProxies) -> None:
+        self.app = app
+        self._hosts = hosts
+        self._proxies = proxies
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
         host = environ.get("HTTP_HOST")
-        if host is None or host in hosts:
-            return app(environ, start_response)
+        if host is None or host in self._hosts:
+            return self.app(environ, start_response)
         peer = environ.get("REMOTE_ADDR", "")
-        if not peer or peer in proxies:
-            return app(environ, start_response)
+        if not peer or peer in self._proxies:
+            return self.app(environ, start_response)
         refusal = answer_error(environ, MisdirectedRequest())
         start_response(refusal.status, refusal.headers)
         return refusal.body
-
-    return answer

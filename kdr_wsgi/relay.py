@@ -114,6 +114,7 @@ class FileRelay:
         """Tell of what happened while a file was read, or of what nobody foresaw, which goes to the log, whole."""
         if isinstance(error, StorageFailing):
             _log.error("%s", error.reason)
+        if isinstance(error, RelayError):
             return answer_error(environ, error)
         # A query may hold a token.
         place = str(environ.get("RAW_URI", environ["PATH_INFO"])).partition("?")[0]

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flask import Flask
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from hub import JupyterRelayHub
 from kdr_wsgi import create_app, shortcuts
+from kdr_wsgi.hosts import HostCheck
 from kdr_wsgi.relay import FileRelay
 
 ENTRIES = (
@@ -67,6 +67,12 @@ def answer_of(app: Flask, url: str, method: str, headers: dict[str, str]) -> tup
         return answer.status_code, sorted(answer.headers), answer.data
 
 
+def relay_of(app: Flask) -> FileRelay:
+    assert isinstance(app.wsgi_app, HostCheck)
+    assert isinstance(app.wsgi_app.app, FileRelay)
+    return app.wsgi_app.app
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
 def test_the_second_answer_is_the_first(app: Flask, urls: list[str], data: st.DataObject) -> None:
@@ -90,8 +96,7 @@ def test_the_second_answer_is_the_first(app: Flask, urls: list[str], data: st.Da
         )
     )
     method = data.draw(st.sampled_from(["GET", "HEAD", "OPTIONS", "POST"]))
-    relay: Any = app.wsgi_app
-    relay._shortcuts = shortcuts.Shortcuts()
+    relay_of(app)._shortcuts = shortcuts.Shortcuts()
     first = answer_of(app, url, method, headers)
     answer_of(app, url, "GET", {})  # Whatever was asked for, the path is known from here on.
     second = answer_of(app, url, method, headers)
@@ -102,8 +107,7 @@ def test_the_second_answer_is_the_first(app: Flask, urls: list[str], data: st.Da
 
 
 def known_paths(app: Flask) -> set[str]:
-    assert isinstance(app.wsgi_app, FileRelay)
-    return set(app.wsgi_app._shortcuts._by_path)
+    return set(relay_of(app)._shortcuts._by_path)
 
 
 def test_small_files_and_promises_have_a_short_way(app: Flask, urls: list[str]) -> None:
