@@ -86,14 +86,17 @@ def test_what_a_notebook_starts_prints_none() -> None:
     assert (run.stdout, run.stderr) == ("done\n", "")
 
 
-def test_a_kernel_shows_it_in_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_shows_it_in_the_notebook_and_makes_none_for_short_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel keeps each widget that was made (``comm_open``) for as long as it lives, shown or not."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         shown: list[str] = []
 
         def look(message: dict[str, Any]) -> None:
-            if message["msg_type"] in ("display_data", "stream"):
+            if message["msg_type"] in ("display_data", "stream", "comm_open"):
                 shown.append(str(message["content"]))
 
         client.execute_interactive(PROGRAM.format(pause=0.25), output_hook=look, timeout=60)
