@@ -1,5 +1,6 @@
 """The kernel's side of the Kernel Data Relay: publish files, get URLs that a browser can read."""
 
+from hub import platforms as platforms
 from hub import pywwt as pywwt
 from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
 from hub.errors import (

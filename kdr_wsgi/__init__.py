@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hub.version import VERSION as __version__
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -29,3 +27,11 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     from kdr_wsgi.app import create_app  # Here, so that the pure modules load without Flask.
 
     return create_app(config)
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from hub.version import VERSION  # Here, so that the command `kdr` can say where `hub` does not run.
+
+        return VERSION
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,21 @@
-"""`python -m kdr_wsgi` is the command `kdr`."""
+"""The command `kdr`, which is also `python -m kdr_wsgi`; it says so where these packages do not run."""
+
+from __future__ import annotations
 
 import sys
 
-from kdr_wsgi.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run `kdr_wsgi.cli.main`."""
+    try:
+        from kdr_wsgi import cli
+    except ImportError as error:
+        if error.name != "hub":
+            raise
+        print(f"kdr: {error}", file=sys.stderr)
+        return 1
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
