@@ -203,8 +203,5 @@ class _Process:
 
 
 def _count_processes() -> int:
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not Linux.
-        cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MAX_PROCESSES)

@@ -34,8 +34,8 @@ END_SECONDS = 5.0
 #: A socket that nobody listens on for so long is nobody's.
 ABANDONED_SECONDS = 60.0
 
-#: What the path of a socket may have (unix(7): 108 bytes with the NUL at its end).
-PATH_BYTES = 107
+#: What the path of a socket may have (unix(7): 108 bytes with the NUL at its end; elsewhere, 104).
+PATH_BYTES = 107 if sys.platform == "linux" else 103
 
 _SOCKET = "relay.sock"
 _DIRECTORY_PREFIX = f"kdr-{os.getuid()}-"
