@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hub import JupyterRelayHub
+from kdr_wsgi.servers import SERVERS
 
 # Speed is shown by the benchmarks; a test that fails on a busy machine teaches nothing.
 settings.register_profile("kdr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -98,10 +99,10 @@ def live_server(
     environment: dict[str, str] | None = None,
     wrapper: list[str] | None = None,
 ) -> Iterator[LiveServer]:
-    """Run gunicorn with `create_app` as an administrator would, without the command `kdr`; or granian with it."""
+    """Run gunicorn with `create_app` as an administrator would; or one of `SERVERS` with the command `kdr`."""
     registry = folder / "registry" / "registry.sqlite"
     port = free_port()
-    granian = [sys.executable, "-m", "kdr_wsgi", "serve", "--server", "granian"]
+    kdr = [sys.executable, "-m", "kdr_wsgi", "serve", "--server", worker_class]
     gunicorn = [
         sys.executable,
         "-m",
@@ -121,8 +122,8 @@ def live_server(
         f"127.0.0.1:{port}",
         "kdr_wsgi:create_app()",
     ]
-    if worker_class == "granian":
-        command = [*(wrapper or []), *granian, "--workers", str(workers), "--bind", f"127.0.0.1:{port}"]
+    if worker_class in SERVERS:
+        command = [*(wrapper or []), *kdr, "--workers", str(workers), "--bind", f"127.0.0.1:{port}"]
     else:
         command = [*(wrapper or []), *gunicorn]
     process = subprocess.Popen(command, env={**os.environ, "KDR_REGISTRY": str(registry), **(environment or {})})
