@@ -66,3 +66,24 @@ def traversals(path: str) -> Iterator[str]:
         yield from (prefix + absolute, prefix + absolute.lstrip("/"))
         for behind in ("%00", "%00.png", "%20", ".", "%2e", "/", "/.", "::$DATA", ";.png", "%0a"):
             yield f"{prefix}..{slash}{name}{behind}"
+
+
+#: Exchanges each second of the paths that it is given with the one before, until its input ends; prints how often. In
+#: between it waits up to the seconds given first.
+SWAP = """
+import ctypes, os, random, select, sys, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+longest = float(sys.argv[1])
+pairs = list(zip(*[iter(map(os.fsencode, sys.argv[2:]))] * 2))
+count = 0
+print(flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for one, other in pairs:
+        # renameat2(2), RENAME_EXCHANGE: both are there at any moment.
+        if libc.renameat2(-100, one, -100, other, 2) != 0:
+            sys.exit(os.strerror(ctypes.get_errno()))
+        time.sleep(random.random() * longest)
+    count += 1
+print(count * len(pairs))
+"""
