@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import secrets
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from hub import HubError, JupyterRelayHub
 from hub.errors import InvalidOption
 from kdr_wsgi.app import create_app
 from kdr_wsgi.servers import SERVERS
-from tests.attacks import SWAP, traversals
+from tests.attacks import SWAP, smuggling, traversals
 from tests.conftest import live_server, need
 from tests.jupyter import WITH_TOKEN, jupyter_server
 from tests.raw_http import Answer, Connection, fetch
@@ -498,3 +499,52 @@ def test_what_is_too_long_is_refused(front: Front, tree: Path, target: str, line
     allowed = (400, 404, 414, 431) if sum(map(len, lines)) != 65541 else (200, 400, 431)
     assert received == b"" or int(received[9:12]) in allowed
     assert front.ask(f"{url}a").body == b"content"
+
+
+# --- requests within requests ----------------------------------------------------------------------------------------
+
+
+def read_answers(received: bytes) -> list[tuple[int, bytes]]:
+    """Return the status and the body of each answer; of one that answers HEAD, or is no whole one, what there is."""
+    answers = []
+    while received:
+        head, _, rest = received.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1."), received
+        status = int(head[9:12])
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        # The next head, where this is the answer to HEAD.
+        size = 0 if rest.startswith(b"HTTP/1.") or length is None else int(length[1])
+        if status >= 200:
+            answers.append((status, rest[:size]))
+        received = rest[size:]
+    return answers
+
+
+@pytest.fixture
+def smugglers(front: Front, tree: Path) -> dict[str, str]:
+    """URLs of files by their names, each of which has its name, written large, in it."""
+    url = front.hub.serve_tree(tree, visibility="public")
+    for name in ("asked", "hidden", "behind"):
+        (tree / name).write_text(name.upper())
+    return {name: url + name for name in ("asked", "hidden", "behind")}
+
+
+@pytest.mark.parametrize("what", smuggling("/", "", b""))
+def test_a_request_within_another_is_not_answered(front: Front, smugglers: dict[str, str], what: str) -> None:
+    """What comes behind it is answered in its place, or nothing is: the connection ends."""
+    urls = smugglers
+    host = f"Host: 127.0.0.1:{front.address[1]}\r\n"
+    headers = host + "".join(f"{name}: {value}\r\n" for name, value in front.login.items())
+    hidden = f"GET {urls['hidden']} HTTP/1.1\r\n{headers}\r\n".encode()
+    behind = f"GET {urls['behind']} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n".encode()
+    answers = read_answers(front.ask_raw(smuggling(urls["asked"], headers, hidden)[what] + behind))
+    bodies = [body for _, body in answers]
+    assert b"HIDDEN" not in b"".join(bodies)
+    assert len(answers) <= 2
+    if len(answers) == 2:
+        # Gunicorn answers before it finds that a body is none.
+        assert answers[1] == (200, b"BEHIND") or answers[1][0] == 400
+    elif answers and answers[0][0] == 200:
+        assert bodies == [b"ASKED"]
+    # Whoever asks through the same relay gets what they have asked for.
+    assert front.ask(urls["asked"]).body == b"ASKED"
