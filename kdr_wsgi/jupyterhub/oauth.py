@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import secrets
 from typing import TYPE_CHECKING, NamedTuple
@@ -109,7 +110,7 @@ class LoginPages:
                 raise LoginFailed from None
             if begun is None:
                 raise LoginFailed
-            if digest != _digest(begun.secret):
+            if not hmac.compare_digest(digest, _digest(begun.secret)):
                 # Of several that were begun at once, each with a cookie, the browser has kept one; or somebody else has
                 # begun this one, and wants another browser to end it. Whoever has the browser logs in.
                 raise self._ask_for_login(request.environ, address)
