@@ -222,3 +222,37 @@ def smuggling(target: str, headers: str, hidden: bytes) -> dict[str, bytes]:
     }.items():
         made[name] = line.encode("latin-1") + length_line + hidden
     return made
+
+
+def hostile_wtml(secret: str, port: int) -> dict[str, bytes]:
+    """Return files that would read the file `secret`, or ask at a port of this machine, or never end."""
+    bomb = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    address = f"http://127.0.0.1:{port}/"
+    texts = {
+        "entities that grow": f'<!DOCTYPE Folder [<!ENTITY e0 "lol">{bomb}]><Folder Name="&e11;"/>',
+        "an entity that is long": f'<!DOCTYPE F [<!ENTITY e "{"a" * 100_000}">]><Folder Name="{"&e;" * 100_000}"/>',
+        "a file": f'<!DOCTYPE F [<!ENTITY x SYSTEM "file://{secret}">]><Folder><Description>&x;</Description></Folder>',
+        "an address": f'<!DOCTYPE F [<!ENTITY x SYSTEM "{address}">]><Folder><Description>&x;</Description></Folder>',
+        "a parameter": f'<!DOCTYPE F [<!ENTITY % x SYSTEM "{address}"> %x;]><Folder/>',
+        "a subset": f'<!DOCTYPE Folder SYSTEM "{address}x.dtd"><Folder/>',
+        "a public subset": f'<!DOCTYPE Folder PUBLIC "-//A//B" "{address}x.dtd"><Folder/>',
+        "a schema": f'<Folder xmlns:x="http://www.w3.org/2001/XMLSchema-instance" x:schemaLocation="a {address}"/>',
+        "a style sheet": f'<?xml-stylesheet type="text/xsl" href="{address}"?><Folder/>',
+        "an inclusion": f'<Folder xmlns:x="http://www.w3.org/2001/XInclude"><x:include href="file://{secret}"/></Folder>',
+        "depth": "<Folder>" * 100_000 + "</Folder>" * 100_000,
+        "breadth": "<Folder>" + "<Place/>" * 100_000 + "</Folder>",
+        "attributes": "<Folder " + " ".join(f'a{number}=""' for number in range(100_000)) + "/>",
+        "a long attribute": f'<Folder Name="{"&quot;" * 500_000}"/>',
+        "a long name": f"<{'a' * 3_000_000}/>",
+        "a long comment": f"<Folder><!--{'a' * 3_000_000}--></Folder>",
+        "more than is read": f"<Folder><!--{'a' * 5_000_000}--></Folder>",
+        "control characters": '<Folder Name="&#1;&#8;"/>',
+        "control characters as they are": '<Folder Name="\x01\x1b"/>',
+        "half a character": '<Folder Name="&#xD800;"/>',
+        "no end": "<Folder" * 1000,
+    }
+    return {what: text.encode() for what, text in texts.items()}
+
+
+#: URLs in a WTML that no viewer should follow; they are passed on as they are, for there is nothing to add to them.
+FOREIGN_URLS = ("javascript:alert(1)", "file:///etc/passwd", "data:text/html,<script>", "//evil.example/", "vbscript:a")

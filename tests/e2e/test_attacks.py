@@ -5,17 +5,20 @@ Some of it is tried for longer with ``KDR_TEST_ATTACKS``, a factor.
 
 from __future__ import annotations
 
+import ast
 import os
 import random
 import re
 import secrets
+import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,14 @@ import pytest
 from blake3 import blake3
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
+import kdr_wsgi
 from hub import HubError, JupyterRelayHub
 from hub.errors import InvalidOption
 from kdr_wsgi.app import create_app
 from kdr_wsgi.servers import SERVERS
-from tests.attacks import SWAP, smuggling, traversals
+from tests.attacks import FOREIGN_URLS, SWAP, hostile_wtml, smuggling, traversals
 from tests.conftest import live_server, need
-from tests.jupyter import WITH_TOKEN, jupyter_server
+from tests.jupyter import TOKEN, WITH_TOKEN, jupyter_server
 from tests.raw_http import Answer, Connection, fetch
 
 FACTOR = int(os.environ.get("KDR_TEST_ATTACKS", "1"))
@@ -547,3 +551,116 @@ def test_a_request_within_another_is_not_answered(front: Front, tree: Path) -> N
             assert answer.body == b"ASKED", what
     print(f"{statuses.total()} requests: {dict(sorted(statuses.items()))}")
     assert statuses[200, 200] > 0
+
+
+# --- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def test_no_wtml_reads_fetches_or_grows(front: Front, tmp_path: Path, tree: Path) -> None:
+    (tmp_path / "secret").write_text("SECRET")
+    url = front.hub.serve_tree(tree, visibility="public")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        files = hostile_wtml(str(tmp_path / "secret"), listener.getsockname()[1])
+        for what, text in files.items():
+            (tree / f"{what}_rel.wtml").write_bytes(text)
+        front.ask(url)
+        before = cpu_seconds(front.find_workers())
+        statuses = {}
+        for what in files:
+            answer = front.ask(f"{url}{quote(what)}.wtml")
+            assert b"SECRET" not in answer.body, what
+            assert len(answer.body) < 16 << 20
+            assert answer.status == 200 or b"cannot be used: " in answer.body, what
+            statuses[what] = answer.status
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    # What is ignored, as it says nothing of a folder, does no harm.
+    harmless = {"a schema", "a style sheet", "an inclusion", "attributes", "a long attribute", "a long comment"}
+    assert {what for what, status in statuses.items() if status == 200} <= harmless
+    assert {*statuses.values()} == {200, 422}
+    assert cpu_seconds(front.find_workers()) - before < 20
+    for process in front.find_workers():
+        assert peak_bytes(process) < 400 << 20
+
+
+def peak_bytes(process: int) -> int:
+    """Return the most that a process has had in memory."""
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+)", status)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize("foreign", FOREIGN_URLS)
+def test_a_wtmls_foreign_addresses_stay_what_they_are(front: Front, tree: Path, foreign: str) -> None:
+    folder = ElementTree.Element("Folder", Url=foreign)
+    (tree / "a_rel.wtml").write_bytes(ElementTree.tostring(folder))
+    answer = front.ask(f"{front.hub.serve_tree(tree, visibility='public')}a.wtml")
+    assert ElementTree.fromstring(answer.body).attrib["Url"] == foreign
+    assert (answer["Content-Type"], answer["X-Content-Type-Options"]) == ("application/x-wtml", "nosniff")
+
+
+# --- keys and secrets ------------------------------------------------------------------------------------------------
+
+
+def test_keys_cannot_be_computed_without_the_users_secret(tmp_path: Path, tree: Path) -> None:
+    keys = set()
+    for user in ("ada", "bob", "eve"):
+        hub = JupyterRelayHub(registry=tmp_path / user / "registry.sqlite", base_url="/", key_prefix="")
+        key = hub.serve_tree(tree).key
+        assert key == hub.serve_tree(tree).key
+        hub.registry.close()
+        keys.add(key)
+        secret = (tmp_path / user / "registry.sqlite.secret").read_bytes()
+        assert len(secret) * 8 >= 128
+        assert key == blake3(os.fsencode(tree), key=secret).hexdigest()
+    assert len(keys) == 3
+    # Hexadecimal: 256 bits.
+    assert {len(key) for key in keys} == {64}
+    assert blake3(os.fsencode(tree)).hexdigest() not in keys
+
+
+def test_a_key_is_looked_up_by_its_index(hub: JupyterRelayHub, tree: Path, registry_path: Path) -> None:
+    """No key is compared with all that are there, whose time would tell how much of a key is right."""
+    hub.serve_tree(tree)
+    with closing(sqlite3.connect(registry_path)) as connection:
+        plan = connection.execute("EXPLAIN QUERY PLAN SELECT * FROM registration WHERE key = ?", ("k",)).fetchall()
+    assert ["SEARCH" in str(step) and "(key=?)" in str(step) for step in plan] == [True]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+def test_a_key_that_is_forbidden_is_answered_like_one_that_is_unknown(front: Front, tree: Path, method: str) -> None:
+    for name in ("a", "a_rel.wtml"):
+        (tree / name).write_bytes(b"<Folder/>")
+    (tree / "sub").mkdir()
+    # To Jupyter this is a page of somebody else's.
+    stranger = {"Origin": "https://evil.example"}
+    if front.is_jupyter:
+        stranger["Cookie"] = front.ask(f"{front.hub.base_url}api/status?token={TOKEN}")["Set-Cookie"].partition(";")[0]
+    front = replace(front, login={})
+    url = front.hub.serve_tree(tree)
+    unknown = url.replace(url.key, "0" * len(url.key))
+    for entry in ("", "a", "a.wtml", "sub", "sub/", "missing", "../a", "%zz"):
+        for headers in ({}, {"Accept": "application/json"}, {"Range": "bytes=0-0"}, {"If-None-Match": "*"}):
+            answers = [front.ask(start + entry, {**stranger, **headers}, method) for start in (url, unknown)]
+            told, other = (
+                (answer.status, [pair for pair in answer.headers if pair[0].lower() != "date"], answer.body)
+                for answer in answers
+            )
+            assert told == other, entry
+            assert told[0] != 200
+
+
+def test_no_secret_is_compared_by_its_first_letters() -> None:
+    """What a client sends is compared with a secret by `compare_digest`, or looked up by its hash."""
+    secret = re.compile(r"(?i)token|secret|digest|password|verifier|cookie")
+    found = []
+    for package in ("jupyter", "jupyterhub"):
+        for path in Path(kdr_wsgi.__file__).parent.joinpath(package).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+                    named = [side for side in (node.left, *node.comparators) if not isinstance(side, ast.Constant)]
+                    if len(named) == 2 and any(secret.search(ast.unparse(side)) for side in named):
+                        found.append(f"{path.name}: {ast.unparse(node)}")
+    assert found == []
