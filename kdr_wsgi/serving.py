@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
+from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine
 from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -207,6 +207,12 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self.log.exception("Socket error processing request.")
             return False
         return True
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that has failed; of one that cannot be understood the query, with a token, is not logged."""
+        if isinstance(exc, InvalidRequestLine):
+            exc = InvalidRequestLine(exc.req.partition("?")[0])
+        super().handle_error(req, client, addr, exc)
 
     def _may_linger(self) -> bool:
         # With several workers the system may give one of them more connections than it has threads.

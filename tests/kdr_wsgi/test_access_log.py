@@ -80,3 +80,15 @@ def test_what_gunicorn_itself_refuses_is_logged(service: LiveService) -> None:
     (line,) = lines_of(service, 1)
     assert (line["path"], line["status"]) == (f"{PREFIX}wwtkdr/nothing/here", 400)
     assert "s3cret" not in service.log.read_text()
+
+
+@pytest.mark.parametrize("line", ["GET /a?token=s3cret\xff HTTP/1.1", "GET http://[a?token=s3cret HTTP/1.1"])
+def test_of_a_request_that_cannot_be_understood_no_query_is_logged_or_sent_back(
+    service: LiveService, line: str
+) -> None:
+    with Connection(service.address) as connection:
+        connection.socket.sendall(f"{line}\r\nHost: a\r\n\r\n".encode("latin-1"))
+        answer = connection.receive()
+    assert answer.status == 400
+    assert "s3cret" not in service.wait_for_log(lambda text: "Invalid HTTP request line" in text)
+    assert b"s3cret" not in answer.body
