@@ -15,9 +15,10 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, cycle
 from pathlib import Path
@@ -664,3 +665,57 @@ def test_no_secret_is_compared_by_its_first_letters() -> None:
                     if len(named) == 2 and any(secret.search(ast.unparse(side)) for side in named):
                         found.append(f"{path.name}: {ast.unparse(node)}")
     assert found == []
+
+
+# --- clients that take their time ------------------------------------------------------------------------------------
+
+#: A server that is as impatient in seconds as those of users are in half minutes.
+IMPATIENT = """
+import sys
+import kdr_wsgi.granian_serving as granian
+import kdr_wsgi.serving as gunicorn
+from kdr_wsgi.sockets import listen
+gunicorn.STALL_SECONDS = gunicorn.WatchfulWorker.patience_seconds = granian.QUIET_SECONDS = 2
+listener = listen("127.0.0.1:0")
+print(listener.getsockname()[1], flush=True)
+{"gunicorn": gunicorn, "granian": granian}[sys.argv[1]].run(listener, {"KDR_REGISTRY": sys.argv[2]}, 1)
+"""
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_who_never_ends_a_request_stops_nobody_and_loses_the_connection(
+    hub: JupyterRelayHub, registry_path: Path, tree: Path, server: str
+) -> None:
+    (tree / "a").write_bytes(b"content")
+    url = f"{hub.serve_tree(tree, visibility='public')}a"
+    command = [sys.executable, "-c", IMPATIENT, server, str(registry_path)]
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        stack.callback(process.terminate)
+        assert process.stdout is not None
+        address = ("127.0.0.1", int(process.stdout.readline()))
+        dripping = [stack.enter_context(Connection(address)).socket for _ in range(200)]
+        for connection in dripping:
+            connection.sendall(f"GET {url} HTTP/1.1\r\nHost: a\r\nX-A: ".encode())
+            connection.setblocking(False)
+        deadline = time.monotonic() + 20
+        asked = 0
+        while dripping:
+            assert time.monotonic() < deadline, f"{len(dripping)} connections go on for ever"
+            dripping = [connection for connection in dripping if drip(connection)]
+            if len(dripping) == 200 or not dripping:
+                assert fetch(address, url).body == b"content"
+                asked += 1
+            time.sleep(0.1)
+        assert asked > 1
+
+
+def drip(connection: socket.socket) -> bool:
+    """Send one byte more of a header; return whether the server has kept the connection."""
+    try:
+        connection.send(b"a")
+        return connection.recv(65536) != b""
+    except BlockingIOError:
+        return True
+    except (ConnectionResetError, BrokenPipeError):
+        return False
