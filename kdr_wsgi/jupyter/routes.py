@@ -202,6 +202,13 @@ class LoginHandler(JupyterHandler):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish(f"{error.log_message or self._reason}\n")
 
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Log why somebody is not let in; Tornado would log the query, and a token in it, whether it is good or not."""
+        if isinstance(value, web.HTTPError):
+            self.log.warning("%d %s %s", value.status_code, self.request.method, self.request.path)
+        else:
+            super().log_exception(typ, value, tb)
+
     def check_xsrf_cookie(self) -> None:
         """Ask for no XSRF token: nothing is changed here, and who may read is decided by `Origins`."""
 
