@@ -28,7 +28,7 @@ from tests.raw_http import Answer, fetch
 KILLS = 100
 
 #: Of a Jupyter server, which takes seconds to start.
-JUPYTER_KILLS = int(os.environ.get("KDR_TEST_JUPYTER_KILLS", "5"))
+JUPYTER_KILLS = int(os.environ.get("KDR_TEST_JUPYTER_KILLS", "4"))
 
 #: It starts sooner without JupyterLab and the like.
 WITHOUT_OTHERS = "--ServerApp.jpserver_extensions=" + repr(

@@ -319,4 +319,5 @@ def test_threads_of_a_kernel_lose_nothing(hub: JupyterRelayHub, registry_path: P
         thread.join()
     assert len(told) > 100
     told.add(hub.serve_tree(tree, key="last").key)
-    assert {registration.key for registration in hub.registry.registrations()} == told
+    # A call may fail once it has registered.
+    assert {registration.key for registration in hub.registry.registrations()} >= told
