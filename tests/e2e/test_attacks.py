@@ -34,6 +34,8 @@ import kdr_wsgi
 from hub import HubError, JupyterRelayHub
 from hub.errors import InvalidOption
 from kdr_wsgi.app import create_app
+from kdr_wsgi.jupyter.messages import format_request
+from kdr_wsgi.locations import Location
 from kdr_wsgi.servers import SERVERS
 from tests.attacks import FOREIGN_URLS, SWAP, hostile_wtml, smuggling, traversals
 from tests.conftest import live_server, need
@@ -554,6 +556,19 @@ def test_a_request_within_another_is_not_answered(front: Front, tree: Path) -> N
     assert statuses[200, 200] > 0
 
 
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "Kdr-Viewer"]
+)
+def test_jupyter_passes_on_nothing_that_speaks_of_a_body_or_a_viewer(name: str) -> None:
+    location = Location("http", "a.example", "")
+    request = format_request("GET", "/wwtkdr/k/a", [(name, "5"), ("Range", "bytes=0-0")], "anyone", location)
+    lines = request.decode().split("\r\n")
+    assert "Range: bytes=0-0" in lines
+    assert [line for line in lines if line.lower().startswith(f"{name.lower()}:")] == (
+        ["KDR-Viewer: anyone"] if name == "Kdr-Viewer" else []
+    )
+
+
 # --- hostile files ---------------------------------------------------------------------------------------------------
 
 
@@ -675,7 +690,7 @@ import sys
 import kdr_wsgi.granian_serving as granian
 import kdr_wsgi.serving as gunicorn
 from kdr_wsgi.sockets import listen
-gunicorn.STALL_SECONDS = gunicorn.WatchfulWorker.patience_seconds = granian.QUIET_SECONDS = 2
+gunicorn.WatchfulWorker.patience_seconds = granian.QUIET_SECONDS = 2
 listener = listen("127.0.0.1:0")
 print(listener.getsockname()[1], flush=True)
 {"gunicorn": gunicorn, "granian": granian}[sys.argv[1]].run(listener, {"KDR_REGISTRY": sys.argv[2]}, 1)
