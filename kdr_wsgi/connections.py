@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import socket
@@ -125,9 +126,10 @@ class Connection(socket.socket):
             It is too long.
         OSError
         """
-        received = self._received
-        if unreader.buf.getvalue():
-            received += unreader.take_buffered()
+        received, behind = self._received, unreader.buf.getvalue()
+        if behind:
+            received += behind
+            unreader.buf = io.BytesIO()
         while not _HEAD_END.search(received):
             if len(received) > self._head_bytes:
                 if b"\n" in received:

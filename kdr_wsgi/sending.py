@@ -12,6 +12,9 @@ from gunicorn.http.wsgi import FileWrapper
 
 from kdr_wsgi.files import SpanFile
 
+#: How long a client that takes all at once has a thread for itself.
+SLICE_SECONDS = 0.1
+
 #: Errors of file systems whose files sendfile(2) cannot send.
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -53,7 +56,7 @@ class Rest:
         return now - self._taken_at > self._patience_seconds
 
     def go_on(self) -> bool:
-        """Send what the client takes at once; return whether that was all.
+        """Send what the client takes at once, and no longer than others can wait; return whether that was all.
 
         Raises
         ------
@@ -64,8 +67,11 @@ class Rest:
         """
         try:
             try:
+                until = time.monotonic() + SLICE_SECONDS
                 while self._send_some():
                     self._taken_at = time.monotonic()
+                    if self._taken_at > until:
+                        return False
             except BlockingIOError as error:
                 # Long before poll(2) says so, which waits until a third of a buffer is free, some can be sent.
                 if self.is_late(time.monotonic()):

@@ -119,14 +119,18 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         """Go on with a connection: answer requests for as long as they follow each other and the answers are taken."""
         if self.cfg.is_ssl:  # Gunicorn's own TLS reads and writes by itself.
             return super().handle(conn)
+        conn.init()
+        if conn.is_http2:
+            return super().handle(conn)
+        conn.data_ready = True  # Else gunicorn waits for some.
         connection = conn.sock
         connection.awaited = 0
-        conn.init()
-        conn.data_ready = True  # Else gunicorn waits for some.
         keeps = self._send(connection) and connection.keeps
         try:
             while keeps and connection.rest is None and self._has_request(conn):
                 keeps = connection.keeps = bool(super().handle(conn))
+                if not self._may_linger():
+                    break
         except (LimitRequestHeaders, LimitRequestLine) as error:
             self.handle_error(None, connection, conn.client, error)
             keeps = False
@@ -202,9 +206,9 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                     _is_ready(connection, select.POLLOUT, self.patience_seconds)
                 elif not self._may_linger() or not _is_ready(connection, select.POLLOUT, LINGER_SECONDS):
                     break
-        except OSError as error:
-            if error.errno not in _GONE:
-                self.log.exception("Socket error processing request.")
+        except Exception as error:  # Whatever it is: behind half an answer comes no other.
+            if not isinstance(error, OSError) or error.errno not in _GONE:
+                self.log.exception("an answer was not sent to its end")
             return False
         return True
 

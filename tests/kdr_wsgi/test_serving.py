@@ -79,7 +79,10 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> list[bytes]:
 
 def conn_of(connection: ClientConnection) -> Any:
     return SimpleNamespace(
-        sock=connection, init=lambda: None, parser=SimpleNamespace(unreader=SocketUnreader(connection))
+        sock=connection,
+        init=lambda: None,
+        is_http2=False,
+        parser=SimpleNamespace(unreader=SocketUnreader(connection)),
     )
 
 
@@ -374,6 +377,45 @@ def test_what_does_not_fit_into_the_systems_buffer_is_sent_as_it_is_taken(sizes:
         while chunk := far.recv(1 << 20):
             received += chunk
     assert received == b"".join(pieces)
+
+
+def test_who_takes_all_at_once_stops_nobody(registry_path: Path, tree: Path, url: str) -> None:
+    with open(tree / "endless", "wb") as file:
+        file.truncate(1 << 40)
+    with impatient_server(registry_path, threads=1) as address, Connection(address) as connection:
+        connection.send("GET", f"{url}endless")
+        connection.socket.recv(1)
+        taker = threading.Thread(target=received_bytes, args=(connection,))
+        taker.start()
+        try:
+            for _ in range(5):
+                assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
+        finally:
+            connection.socket.shutdown(socket.SHUT_RDWR)
+            taker.join()
+
+
+def test_who_asks_without_an_end_stops_nobody(registry_path: Path, url: str) -> None:
+    request = f"HEAD {url}small HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with impatient_server(registry_path, threads=1) as address, Connection(address) as connection:
+        connection.socket.sendall(request)
+        connection.socket.recv(1)
+
+        def ask() -> None:
+            with suppress(OSError):
+                while True:
+                    connection.socket.sendall(request * 100)
+
+        threads = [threading.Thread(target=ask), threading.Thread(target=received_bytes, args=(connection,))]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(5):
+                assert fetch(address, f"{url}small").body == b"small"
+        finally:
+            connection.socket.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 def test_two_hundred_who_do_not_read_stop_nobody(registry_path: Path, url: str) -> None:
