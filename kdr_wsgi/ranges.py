@@ -59,7 +59,7 @@ def parse_range(header: str, size_bytes: int) -> list[Span] | None:
         first, last = match.groups()
         if first:
             start, stop = _to_int(first), _to_int(last) + 1 if last else size_bytes
-            if last and stop <= start:
+            if last and _magnitude(last) < _magnitude(first):
                 return None
         elif last:
             if size_bytes == 0:
@@ -85,6 +85,12 @@ def coalesce(spans: Sequence[Span], gap_bytes: int) -> list[Span]:
         else:
             joined.append((position, span))
     return [span for _, span in sorted(joined, key=lambda item: item[0])]
+
+
+def _magnitude(digits: str) -> tuple[int, str]:
+    """Return what sorts as the number does, however many digits it has."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def _to_int(digits: str) -> int:

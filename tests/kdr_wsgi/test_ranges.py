@@ -80,6 +80,11 @@ def test_numbers_of_thousands_of_digits_are_large_and_no_error() -> None:
     assert parse_range("bytes=" + "0" * 8000 + "1-2", 10) == [Span(1, 3)]
 
 
+def test_of_numbers_beyond_any_file_too_the_last_is_not_below_the_first() -> None:
+    assert parse_range("bytes=99999999999999999999-99999999999999999998", 10) is None
+    assert parse_range("bytes=099999999999999999999-99999999999999999999", 10) == []
+
+
 @pytest.mark.parametrize(("header", "spans"), [("bytes=-1", None), ("bytes=0-", []), ("bytes=0-,-1", None)])
 def test_an_empty_file_has_no_last_bytes(header: str, spans: list[Span] | None) -> None:
     assert parse_range(header, 0) == spans
