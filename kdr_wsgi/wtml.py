@@ -38,6 +38,10 @@ MAX_CHARACTERS = 16 * 1024 * 1024
 CACHE_BYTES = 32 * 1024 * 1024
 
 
+#: As Python's XML does: as they are, a reader would take each for a blank.
+_IN_ATTRIBUTES = {'"': "&quot;", "\t": "&#09;", "\n": "&#10;", "\r": "&#13;"}
+
+
 class _Template(NamedTuple):
     """A WTML that was read and is written, but for its relative URLs.
 
@@ -54,7 +58,7 @@ class _Template(NamedTuple):
 
     def fill(self, url: str) -> str:
         join = make_absolutizing_url_mutator(url)
-        absolute = [escape(join(relative), {'"': "&quot;"}) for relative in self.urls]
+        absolute = [escape(join(relative), _IN_ATTRIBUTES) for relative in self.urls]
         if sum(map(len, absolute)) + sum(map(len, self.parts)) > MAX_CHARACTERS:
             raise UnusableWTML(f"what is made of it has more than {MAX_CHARACTERS:,} characters")
         return "".join(text for pair in zip(self.parts, [*absolute, ""], strict=True) for text in pair)
@@ -100,10 +104,11 @@ def _read_once(source: bytes) -> _Template | str:
 def _read(source: bytes) -> _Template:
     mark = f"url-{secrets.token_hex(16)}-"
     urls: list[str] = []
-    join = make_absolutizing_url_mutator("http://host.example/")
+    # What begins with the scheme of the URL that it is joined to can be relative all the same (RFC 3986, 5.2.2).
+    joins = [make_absolutizing_url_mutator(f"{scheme}://host.example/") for scheme in ("http", "https")]
 
     def put_mark(url: str) -> str:
-        if join(url) == url:
+        if all(join(url) == url for join in joins):
             return url
         urls.append(url)
         return f"{mark}{len(urls) - 1}."

@@ -138,6 +138,14 @@ def test_it_is_what_wwt_data_formats_makes_in_one_go(urls: list[str]) -> None:
         assert make_absolute(catalogue(*urls), URL).decode() == folder.to_xml_string()
 
 
+@pytest.mark.parametrize("url", ["http:a.png", "https:a.png", "http:a&#10;&#13;&#9;b", "https:a&#10;b", "https:"])
+def test_a_url_with_a_scheme_and_no_host_becomes_what_it_becomes_in_one_go(url: str) -> None:
+    source = f'<Folder Url="{url}"/>'
+    folder = Folder.from_text(source)
+    folder.mutate_urls(make_absolutizing_url_mutator(URL))
+    assert make_absolute(source.encode(), URL).decode() == folder.to_xml_string()
+
+
 def test_who_asks_meanwhile_waits_and_what_cannot_be_used_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
