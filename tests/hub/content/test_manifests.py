@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import ManifestError
-from hub.content.manifests import Columns, ManifestStore, Tree, TreeWriter
+from hub.content.manifests import Columns, Manifest, ManifestStore, Tree, TreeWriter
 from hub.content.signatures import pack_signature
 from hub.drafts import Draft
 
@@ -119,6 +120,28 @@ def test_a_file_that_is_not_whole_is_refused(data: st.DataObject) -> None:
         damaged.write_bytes(data.draw(st.sampled_from([whole[:position], flipped])))
         with pytest.raises(ManifestError, match="it is damaged; remove it and publish again"):
             Tree(*paths)
+
+
+@pytest.mark.parametrize(
+    ("names", "starts"),
+    [
+        (b"a\0b\0", [0, 0]),
+        (b"a\0b\0", [2, 0]),
+        (b"a\0b\0", [0, 4]),
+        (b"a\0b\0", [0, 1 << 63]),
+        (b"a\0b\0", [1, 2]),
+        (b"a\0", []),
+    ],
+)
+def test_no_entry_lies_outside_of_the_names_whoever_has_written_them(
+    tmp_path: Path, names: bytes, starts: list[int]
+) -> None:
+    count = len(starts)
+    body = names + struct.pack(f"<{count}Q", *starts) + bytes(40 * count) + struct.pack("<Q32s", count, bytes(32))
+    path = tmp_path / "manifest"
+    path.write_bytes(body + blake3(body).digest() + b"kdr-tree")
+    with pytest.raises(ManifestError, match="it is damaged"):
+        Manifest(path)
 
 
 def test_who_comes_through_a_link_finds_the_same(tmp_path: Path) -> None:
