@@ -79,7 +79,7 @@ class ServiceRegistrar:
                 raise
             self._send_manifest(registration, tree)
             answer = self._ask("POST", "registrations", json.dumps(told).encode())
-        return Registered(str(answer["key"]), str(answer["url"]))
+        return self._registered(answer)
 
     def revoke(self, key: str) -> bool:
         """End a registration of the user's."""
@@ -97,14 +97,21 @@ class ServiceRegistrar:
         try:
             return [(registration_from_json(told), str(told["url"])) for told in answer["registrations"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise ServiceUnreachable(
-                self.url, f"its version does not fit this one ({error!r}); tell the administrator"
-            ) from error
+            raise self._misfit(repr(error)) from error
 
     def static_files(self) -> Registered:
         """Return the service's own static files."""
         answer = self._ask("GET", "static")
-        return Registered(str(answer["key"]), str(answer["url"]))
+        return self._registered(answer)
+
+    def _registered(self, answer: dict[str, Any]) -> Registered:
+        key, url = answer.get("key"), answer.get("url")
+        if not (isinstance(key, str) and isinstance(url, str)):
+            raise self._misfit("it names no key and URL")
+        return Registered(key, url)
+
+    def _misfit(self, reason: str) -> ServiceUnreachable:
+        return ServiceUnreachable(self.url, f"its version does not fit this one ({reason}); tell the administrator")
 
     def _send_manifest(self, registration: Registration, tree: Tree) -> None:
         query = urlencode({"root": quote(registration.root)})
@@ -195,7 +202,7 @@ def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
         told = json.loads(text) if text else {}
         if not isinstance(told, dict):
             raise TypeError
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         told = None
     if (
         told is None

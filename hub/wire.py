@@ -11,6 +11,7 @@ from hub.content.signatures import SIGNATURE_BYTES
 from hub.errors import InvalidOption
 from hub.registrar import Claim
 from hub.registration import (
+    MAX_TTL_SECONDS,
     Kind,
     Registration,
     check_audience,
@@ -25,6 +26,9 @@ _SIGNATURE = re.compile(rf"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
 
 #: A file's name has 255 bytes at the most, and an extension may follow.
 MAX_NAME_BYTES = 512
+
+#: Since the epoch: what lasts longest of what is registered before the year 9000.
+_MAX_SECONDS = 8 * MAX_TTL_SECONDS
 
 
 def claim_to_json(claim: Claim) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def claim_from_json(told: Mapping[str, Any]) -> Claim:
         key=_field(told, "key", str),
         kind=_kind(told),
         root=_path(told, "root"),
-        name=unquote_to_bytes(_field(told, "name", str)),
+        name=_bytes(told, "name"),
         visibility=visibility,
         trusted=trusted,
         headers=check_headers(_field(told, "headers", dict), trusted=trusted),
@@ -61,7 +65,7 @@ def claim_from_json(told: Mapping[str, Any]) -> Claim:
         audience=audience,
     )
     _check_name(registration)
-    extension = check_extension(unquote_to_bytes(_field(told, "extension", str)).decode("utf-8", "surrogateescape"))
+    extension = check_extension(_bytes(told, "extension").decode("utf-8", "surrogateescape"))
     ttl = check_ttl(told.get("ttl"))
     return Claim(registration, _path(told, "place"), extension, ttl)
 
@@ -85,23 +89,31 @@ def registration_to_json(registration: Registration) -> dict[str, Any]:
     }
 
 
-def registration_from_json(told: Mapping[str, Any]) -> Registration:
-    """Return the registration that a server tells of."""
-    visibility, audience = check_audience(told["visibility"])
+def registration_from_json(told: object) -> Registration:
+    """Return the registration that a server tells of.
+
+    Raises
+    ------
+    InvalidOption
+        Something is missing, or is none of its kind.
+    """
+    if not isinstance(told, Mapping):
+        raise InvalidOption("registration", told, "it is no JSON object")
+    visibility, audience = check_audience(_field(told, "visibility", (str, list)))
     return Registration(
-        key=str(told["key"]),
+        key=_field(told, "key", str),
         kind=_kind(told),
-        root=unquote_to_bytes(told["root"]),
-        name=unquote_to_bytes(told["name"]),
+        root=_path(told, "root"),
+        name=_bytes(told, "name"),
         visibility=visibility,
-        trusted=bool(told["trusted"]),
-        headers=tuple(told["headers"].items()),
-        expires_at=told["expires_at"],
-        claimed_at=told["claimed_at"],
-        content=str(told["content"]),
-        signature=bytes.fromhex(told["signature"]),
-        is_kept=bool(told["is_kept"]),
-        owner=str(told["owner"]),
+        trusted=_field(told, "trusted", bool),
+        headers=tuple(_field(told, "headers", dict).items()),
+        expires_at=_moment(told, "expires_at"),
+        claimed_at=_moment(told, "claimed_at"),
+        content=_digest(told, "content"),
+        signature=_signature(told),
+        is_kept=_field(told, "is_kept", bool),
+        owner=_field(told, "owner", str),
         audience=audience,
     )
 
@@ -130,8 +142,23 @@ def _kind(told: Mapping[str, Any]) -> Kind:
     raise InvalidOption("kind", kind, "choose file or tree")
 
 
+def _bytes(told: Mapping[str, Any], name: str) -> bytes:
+    text: str = _field(told, name, str)
+    try:
+        return unquote_to_bytes(text)
+    except UnicodeEncodeError:  # JSON can escape half of a character.
+        raise InvalidOption(name, text, "it holds a character that UTF-8 cannot express") from None
+
+
+def _moment(told: Mapping[str, Any], name: str) -> float | None:
+    seconds: float | None = _field(told, name, (int, float, type(None)))
+    if isinstance(seconds, bool) or not (seconds is None or 0 <= seconds <= _MAX_SECONDS):
+        raise InvalidOption(name, seconds, "it is no time")
+    return seconds
+
+
 def _path(told: Mapping[str, Any], name: str) -> bytes:
-    path = unquote_to_bytes(_field(told, name, str))
+    path = _bytes(told, name)
     if not path.startswith(b"/") or b"\0" in path:
         raise InvalidOption(name, told[name], "it is no absolute path")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from hub import InvalidOption, JupyterRelayHub, LimitReached, ServiceRefused, ServiceUnreachable
+from hub.registration import Registration
+from hub.wire import registration_to_json
 from tests.forking import in_child
+
+TOLD = registration_to_json(Registration("k", "tree", b"/data"))
 
 
 @contextmanager
@@ -80,6 +85,9 @@ def test_a_registry_that_is_named_and_an_empty_service_mean_the_users_own(
         (302, b"", ServiceUnreachable, "something else answers there .status 302."),
         (200, b"[]", ServiceUnreachable, "something else answers there .status 200."),
         (200, b"\xff", ServiceUnreachable, "something else answers there .status 200."),
+        (200, b"[" * 100_000, ServiceUnreachable, "something else answers there .status 200."),
+        (201, b"{}", ServiceUnreachable, "its version does not fit"),
+        (201, b'{"key": "k", "url": null}', ServiceUnreachable, "its version does not fit"),
     ],
 )
 def test_what_it_answers_is_told_in_a_sentence(
@@ -89,9 +97,10 @@ def test_what_it_answers_is_told_in_a_sentence(
         JupyterRelayHub(service=url).serve_tree(tree)
 
 
-def test_an_answer_of_another_version_is_told_of() -> None:
+@pytest.mark.parametrize("registration", [{"key": "k"}, {**TOLD, "headers": []}, {**TOLD, "root": 1}, TOLD, None])
+def test_an_answer_of_another_version_is_told_of(registration: object) -> None:
     with (
-        answering(200, b'{"registrations": [{"key": "k"}]}') as (url, _),
+        answering(200, json.dumps({"registrations": [registration]}).encode()) as (url, _),
         pytest.raises(ServiceUnreachable, match="its version does not fit"),
     ):
         JupyterRelayHub(service=url).registrar.registrations()

@@ -87,6 +87,7 @@ GOOD: dict[str, Any] = claim_to_json(Claim(Registration("", "file", b"/a", b"a")
         ("is_kept", 1),
         ("key", None),
         ("extension", "/"),
+        *((name, "/\ud800") for name in ("root", "place", "name", "extension")),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(field: str, value: object) -> None:
@@ -98,6 +99,36 @@ def test_what_cannot_be_honoured_is_refused_by_name(field: str, value: object) -
 def test_what_is_missing_is_told_by_name(field: str) -> None:
     with pytest.raises(InvalidOption, match=field):
         claim_from_json({name: value for name, value in GOOD.items() if name != field})
+
+
+TOLD: dict[str, Any] = registration_to_json(Registration("k", "file", b"/a", b"a"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("key", None),
+        ("root", 1),
+        ("root", "/\ud800"),
+        ("visibility", 1),
+        ("headers", []),
+        ("trusted", "no"),
+        ("signature", "zz"),
+        ("expires_at", "1"),
+        ("expires_at", True),
+        ("expires_at", float("nan")),
+        ("claimed_at", 1e300),
+    ],
+)
+def test_a_registration_that_is_none_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(InvalidOption, match=field):
+        registration_from_json({**TOLD, field: value})
+
+
+@pytest.mark.parametrize("field", sorted(TOLD.keys() - {"expires_at", "claimed_at"}))
+def test_what_a_registration_lacks_is_told_by_name(field: str) -> None:
+    with pytest.raises(InvalidOption, match=field):
+        registration_from_json({name: value for name, value in TOLD.items() if name != field})
 
 
 def test_a_signature_is_one_of_a_file_or_none() -> None:
