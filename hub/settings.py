@@ -99,5 +99,8 @@ def normalise_base_url(base_url: str) -> str:
     """Return `base_url` with one slash at each end, and quoted where that is needed."""
     if "://" in base_url:
         raise InvalidOption("base_url", base_url, "give the path alone, without scheme and host")
-    path = quote(base_url.strip("/"), safe="%" + SAFE_IN_PATHS)
+    try:
+        path = quote(base_url.strip("/"), safe="%" + SAFE_IN_PATHS)
+    except UnicodeEncodeError:  # Of an environment that is not UTF-8.
+        raise InvalidOption("base_url", base_url, "it holds a character that UTF-8 cannot express") from None
     return f"/{path}/" if path else "/"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from hub.errors import InvalidOption
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
@@ -20,6 +20,10 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 #: What means itself in an nginx.conf, in a header and in a URL.
 _PLAIN_PATH = re.compile(r"(?:/[0-9A-Za-z_-]+)+/?")
+
+
+#: Python makes no numbers of thousands of digits.
+_NUMBER = re.compile(r"[0-9]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,8 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         if name not in {setting.name for setting in SETTINGS}:
             raise SettingError(name, f"there are {', '.join(setting.name for setting in SETTINGS)}")
     values = {**os.environ, **config}
-    base_url = normalise_base_url(values.get("KDR_BASE_URL") or values.get("JUPYTERHUB_SERVICE_PREFIX") or "/")
+    named = "KDR_BASE_URL" if values.get("KDR_BASE_URL") else "JUPYTERHUB_SERVICE_PREFIX"
+    base_url = _parse_base_url(named, values.get(named) or "/")
     behind_relay = _parse_bool("KDR_BEHIND_RELAY", values.get("KDR_BEHIND_RELAY", ""))
     # The Jupyter relay writes X-Forwarded-* itself, whatever a browser sends.
     proxies = UNIX if behind_relay else values.get("KDR_TRUSTED_PROXIES", "")
@@ -227,13 +232,13 @@ def _read_service(values: Mapping[str, str], registry: Path, route: str) -> Serv
         raise SettingError("KDR_REGISTRY", "it lies in a folder that users may publish (KDR_ROOTS); put it elsewhere")
     name = values["JUPYTERHUB_SERVICE_NAME"]
     hub_host = values.get("JUPYTERHUB_HOST", "")
-    public = urlsplit(values.get("JUPYTERHUB_PUBLIC_URL", ""))
+    public = _split_url("JUPYTERHUB_PUBLIC_URL", values)
     if hub_host and not public.netloc:
         raise SettingError(
             "JUPYTERHUB_PUBLIC_URL", "beside JUPYTERHUB_HOST it must tell where browsers see the service"
         )
     # A port makes no host: cookies are sent to all of them.
-    is_apart = bool(hub_host) and public.hostname != urlsplit(hub_host).hostname
+    is_apart = bool(hub_host) and public.hostname != _split_url("JUPYTERHUB_HOST", values).hostname
     return ServiceSettings(
         name=name,
         api_url=values.get("JUPYTERHUB_API_URL") or "http://127.0.0.1:8081/hub/api",
@@ -258,9 +263,23 @@ def _parse_roots(value: str) -> AllowedRoots:
 
 def _parse_number(values: Mapping[str, str], name: str, default: int) -> int:
     value = values.get(name) or str(default)
-    if not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 60):
+    if not (_NUMBER.fullmatch(value) and 0 < int(value) < 1 << 60):
         raise SettingError(name, f"{value!r} is no whole number of at least 1")
     return int(value)
+
+
+def _split_url(name: str, values: Mapping[str, str]) -> SplitResult:
+    try:
+        return urlsplit(values.get(name, ""))
+    except ValueError as error:
+        raise SettingError(name, f"it is no URL: {error}") from error
+
+
+def _parse_base_url(name: str, value: str) -> str:
+    try:
+        return normalise_base_url(value)
+    except InvalidOption as error:
+        raise SettingError(name, f"{value!r}: {error.reason}") from error
 
 
 def _parse_route(value: str) -> str:

@@ -59,6 +59,11 @@ def test_a_host_that_is_the_hubs_is_not_its_own(monkeypatch: pytest.MonkeyPatch,
         ({"KDR_LOGIN_SECONDS": "0"}, "KDR_LOGIN_SECONDS cannot be used: '0' is no whole number"),
         ({"KDR_USER_REGISTRATIONS": "many"}, "KDR_USER_REGISTRATIONS cannot be used: 'many' is no whole number"),
         ({"JUPYTERHUB_HOST": "https://hub.example"}, "JUPYTERHUB_PUBLIC_URL cannot be used: beside JUPYTERHUB_HOST"),
+        ({**SUBDOMAINS, "JUPYTERHUB_PUBLIC_URL": "https://["}, "JUPYTERHUB_PUBLIC_URL cannot be used: it is no URL"),
+        ({**SUBDOMAINS, "JUPYTERHUB_HOST": "https://["}, "JUPYTERHUB_HOST cannot be used: it is no URL"),
+        ({"JUPYTERHUB_SERVICE_PREFIX": "/\udcff/"}, "JUPYTERHUB_SERVICE_PREFIX cannot be used: .* UTF-8"),
+        ({"KDR_BASE_URL": "http://host/"}, "KDR_BASE_URL cannot be used: .* without scheme"),
+        ({"KDR_LOGIN_SECONDS": "9" * 5000}, "KDR_LOGIN_SECONDS cannot be used"),
     ],
 )
 def test_what_would_not_be_safe_stops_the_start(
