@@ -12,7 +12,7 @@ import pytest
 #: For a `sitecustomize`. What others have for Windows is loaded before: it would look for what Linux has not.
 WINDOWS = """
 import os, select, signal, socket, sys
-import asyncio, subprocess
+import asyncio, shutil, subprocess, tempfile
 {others}
 
 sys.platform = "win32"
