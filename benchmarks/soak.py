@@ -80,9 +80,8 @@ CLEAN_UP_SECONDS = 60.0
 #: When the table says what there was, in parts of the time.
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
-#: What may be more at the end than in the middle, and is no growth yet. In half an hour 2,000 new keys are read, and a
-#: worker keeps at most 10,000 of them, and 4,096 entries of content keys, at 1 to 3 KB each.
-TOLERANCES = {"memory MB": 5.0, "descriptors": 2.0, "threads": 1.0, "registry MB": 0.25, "files": 2.0}
+#: What may be more at the end than in the middle, and is no growth yet.
+TOLERANCES = {"memory MB": 1.5, "descriptors": 2.0, "threads": 1.0, "registry MB": 0.25, "files": 2.0}
 
 #: What is no request, or none that may succeed.
 MALFORMED = (
