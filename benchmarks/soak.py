@@ -80,7 +80,8 @@ CLEAN_UP_SECONDS = 60.0
 #: When the table says what there was, in parts of the time.
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
-#: What may be more at the end than in the middle, and is no growth yet.
+#: What may be more at the end than in the middle, and is no growth yet. With several threads glibc keeps holes where
+#: small files were, more for a long time; with MALLOC_ARENA_MAX=1, or a small KDR_CACHE_BYTES, it does not.
 TOLERANCES = {"memory MB": 1.5, "descriptors": 2.0, "threads": 1.0, "registry MB": 0.25, "files": 2.0}
 
 #: What is no request, or none that may succeed.
