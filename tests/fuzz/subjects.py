@@ -375,6 +375,11 @@ def check_targets(data: bytes) -> None:
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
         "SCRIPT_NAME": unquote_to_bytes(mount).decode("latin-1"),
     }
+    # A middleware has rewritten the path: it is understood as if it had not, or not at all.
+    with suppress(MalformedTarget, UnknownKey):
+        rewritten = find_target({**decoded, "RAW_URI": "/old" + sent, "SCRIPT_NAME": ""}, "/wwtkdr/")
+        if rewritten is not None:
+            assert rewritten == find_target(quoted_environ(path), "/wwtkdr/")
     for environ in ({**decoded, **as_sent}, {**decoded, "REQUEST_URI": sent}, decoded):
         try:
             target = find_target(environ, "/wwtkdr/")
@@ -844,13 +849,20 @@ _HEADERS = b"Range: bytes=0-9,20-29,-5|If-Range: |If-None-Match: |If-Match: |If-
 SUBJECTS = {
     "ranges": Subject(
         check_range,
-        (b"100\nbytes=0-9", b"40\nBytes=0-0, 5-,,-3,\t7-8", b"0\nbytes=-1", b"1000\nbytes=0-1,500-600,100-200,1-2"),
+        (
+            b"100\nbytes=0-9,90-100",
+            b"40\nBytes=0-0, 5-,,-3,\t7-8",
+            b"0\nbytes=-1",
+            b"1000\nbytes=0-1,500-600,100-200,1-2",
+        ),
         (*(b"bytes=", b"-", b",", b" ", b"\t", b"9" * 20, b"0" * 20, b"9" * 5000, b"\xb2", b"=", b"0-", b"-1"),),
     ),
     "conditions": Subject(
         check_conditions,
         (
             b'If-Match: "a", "5f-a1"',
+            b'If-Match: W/"5f-a1"',
+            b'If-Range: W/"5f-a1"',
             b'If-None-Match: W/"5f-a1" ,, "b,c"\nIf-Modified-Since: ' + DATE.encode(),
             b"If-Unmodified-Since: " + DATE.encode() + b"\nIf-None-Match: *",
             b"If-Range: " + DATE.encode(),
@@ -877,6 +889,7 @@ SUBJECTS = {
             b"gzip, deflate, br, zstd\napplication/json",
             b"*;q=0.5, gzip ; Q=0.\ntext/*;q=0.3, application/json;q=0.7",
             b"identity;q=0, x-gzip;q=1.000\n*/*",
+            b"identity;q=0.5, gzip;q=0.4",
             b'br;q=0.001,\t,zstd\ntext/html;level="1\\"",application/*',
         ),
         (*(b";q=", b"0.5", b"1.0", b"*", b"gzip", b"br", b"zstd", b"identity", b"/", b"\n", b'"', b"\\", b"json"),),
@@ -911,6 +924,7 @@ SUBJECTS = {
         check_origins,
         (
             b"Origin: https://viewer.example",
+            b"Origin: http://own.example:8888.evil.example",
             b"Origin: null\nSec-Fetch-Site: same-origin",
             b"Referer: http://own.example:8888/lab?a\nSec-Fetch-Site: cross-site",
             b"Sec-Fetch-Site: cross-site\nSec-Fetch-Mode: navigate\nSec-Fetch-Dest: document",
@@ -924,6 +938,8 @@ SUBJECTS = {
             b"\n/wwtkdr/k/a",
             b"/user/ada\n/wwtkdr/a%2Fb/c%20d/%FF?query#fragment",
             b"/caf%C3%A9\n/%77wtkdr/k%00/a",
+            b"\n/wwtkdr/k/%41%2Fb",
+            b"\n/wwtkdr/a%2fb/c",
             b"http://host\n/wwtkdr/k/a//b/../%2e%2e/c",
             b"key \xc3\xa9#?%\nname\xff%#?.fits",
         ),
@@ -946,7 +962,15 @@ SUBJECTS = {
     ),
     "paths": Subject(
         check_paths,
-        (b"sub/deep/%2e%2e", b"in/a", b"up/outside", b"sub/deep/root/absolute/a", b"self/self/./sub//back/a", b"fifo"),
+        (
+            b"sub/deep/%2e%2e",
+            b"in/a",
+            b"up/outside",
+            b"sub/far/a",
+            b"sub/deep/root/absolute/a",
+            b"self/self/./sub//back/a",
+            b"fifo",
+        ),
         tuple(
             b"../|..|./|//|in/|up/|out|absolute/|passwd|loop|self/|sub/|back/|far/|deep/|root/|nowhere|proc/|a|fifo|etc/passwd".split(
                 b"|"
@@ -1026,12 +1050,21 @@ SUBJECTS = {
     ),
     "transfer": Subject(
         check_transfer,
-        (b"\xff", b"\7a\0" + bytes(64) + b"b/c\0" + bytes(64), b"\0a\0" + bytes(range(64)), b"\x20../a\0" + bytes(64)),
+        (
+            b"\xff",
+            b"\7a\0" + bytes(64) + b"b/c\0" + bytes(64),
+            b"\0a\0" + bytes(range(64)),
+            b"\x20../a\0" + bytes(64),
+            b"\0b\0" + bytes(64) + b"a\0" + bytes(64),
+        ),
         (b"\0" + bytes(64), b"/", b"..", b".", b"a", b"b/", b"\xff"),
     ),
     "wire": Subject(
         check_wire,
-        (_json(_CLAIM), _json(_CONTENT), _json(_TOLD), b"{}"),
+        (
+            *(_json(_CLAIM), _json(_CONTENT), _json(_TOLD), b"{}"),
+            *(_json({**_CLAIM, "root": "/a%00"}), _json({**_CLAIM, "headers": {"X-A": "a\r\nb"}})),
+        ),
         (
             *(
                 b"null",
@@ -1108,6 +1141,7 @@ SUBJECTS = {
             b"KDR_ROOTS=/home/{username}:/data=/mnt/data\nJUPYTERHUB_API_TOKEN=0123456789012345678901234567890\n"
             b"JUPYTERHUB_HOST=https://hub.example\nJUPYTERHUB_PUBLIC_URL=https://kdr.hub.example/services/kdr/\n"
             b"KDR_LOGIN_SECONDS=5",
+            b"KDR_NGINX_ACCEL=/_kdr_files",
             b"KDR_BEHIND_RELAY=1\nKDR_BASE_URL=a b//%",
         ),
         (
