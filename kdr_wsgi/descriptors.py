@@ -16,8 +16,8 @@ _EACH_CONNECTION = 2
 #: it opens, and a poll.
 _EACH_THREAD = 6
 
-#: What the process has open anyway: its modules' libraries, pipes, listeners, manifests.
-_PROCESS = 64
+#: What the process has open anyway: its modules' libraries, pipes, listeners, and manifests, two for each open tree.
+_PROCESS = 128
 
 
 def make_room_for_connections(threads: int) -> int:
