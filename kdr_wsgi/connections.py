@@ -20,6 +20,10 @@ from kdr_wsgi.sending import Rest
 #: How long no connection is accepted after one could not be for want of a descriptor.
 ACCEPT_PAUSE_SECONDS = 0.05
 
+#: How long a client may leave a connection open that has been ended here; and what it may send meanwhile.
+CLOSING_SECONDS = 0.5
+_CLOSING_BYTES = 65536
+
 _CHUNK_BYTES = 16384
 
 #: An empty line; what ends lines with LF alone the parser is to refuse.
@@ -94,6 +98,8 @@ class Connection(socket.socket):
         self._head_since: float | None = None
         self._held: list[bytes] | None = None
         self._stream: FileWrapper | StreamedRanges | None = None
+        self._ended_at: float | None = None
+        self._dropped_bytes = 0
         self.rest: Rest | None = None
         self.keeps = True
         self.awaited = 0
@@ -105,7 +111,34 @@ class Connection(socket.socket):
         """Whether what is awaited should have come by now, as time.monotonic() has it."""
         if self.rest is not None:
             return self.rest.is_late(now)
+        if self._ended_at is not None:
+            return now - self._ended_at > CLOSING_SECONDS
         return self._head_since is not None and now - self._head_since > self._patience_seconds
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._ended_at is not None
+
+    def end(self) -> bool:
+        """Send no more and drop what comes; return whether the client has ended too, or is not waited for any more.
+
+        An answer could be lost with what was not read (RFC 9112, 9.6).
+        """
+        try:
+            if self._ended_at is None:
+                self._ended_at = time.monotonic()
+                self.shutdown(socket.SHUT_WR)
+            while self._dropped_bytes < _CLOSING_BYTES:
+                dropped = os.read(self.fileno(), _CHUNK_BYTES)
+                if not dropped:
+                    break
+                self._dropped_bytes += len(dropped)
+        except BlockingIOError:
+            return self.is_late(time.monotonic())
+        except OSError:  # It has gone.
+            pass
+        return True
 
     @property
     def is_receiving(self) -> bool:

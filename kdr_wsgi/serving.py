@@ -14,7 +14,6 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.http.errors import InvalidRequestLine, LimitRequestHeaders, LimitRequestLine
-from gunicorn.util import close_graceful
 from gunicorn.workers.gthread import ThreadWorker
 
 from kdr_wsgi.app import create_app
@@ -31,9 +30,6 @@ THREADS = 16
 
 #: How long a thread stays with a connection that is quiet.
 LINGER_SECONDS = 0.1
-
-#: How long a thread waits for a client to end its side: an answer could be lost with what was not read (RFC 9112, 9.6).
-CLOSING_SECONDS = 0.5
 
 #: How often it is looked whether clients stall.
 _PATROL_SECONDS = 1.0
@@ -125,6 +121,8 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         conn.data_ready = True  # Else gunicorn waits for some.
         connection = conn.sock
         connection.awaited = 0
+        if connection.is_ended:
+            return self._end(connection)
         keeps = self._send(connection) and connection.keeps
         try:
             while keeps and connection.rest is None and self._has_request(conn):
@@ -141,15 +139,16 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             keeps = not connection.is_late(time.monotonic())
         if keeps or connection.rest is not None:
             return True
-        connection.awaited = 0
-        close_graceful(connection, timeout=CLOSING_SECONDS)
-        return False
+        return self._end(connection)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer one request; return whether another may follow."""
         connection = conn.sock
         if not isinstance(connection, Connection):
             return super().handle_request(req, conn)
+        if _has_body(req):
+            # Gunicorn would wait for what the application has not read, to find the next request behind it.
+            req.force_close()
         connection.hold_answer()
         try:
             keeps = super().handle_request(req, conn)
@@ -218,6 +217,18 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             exc = InvalidRequestLine(exc.req.partition("?")[0])
         super().handle_error(req, client, addr, exc)
 
+    def _end(self, connection: Connection) -> bool:
+        """End a connection; return whether its client, which is to end it too, is waited for."""
+        connection.awaited = 0
+        is_ended = connection.end()
+        if not is_ended and self._may_linger() and _is_ready(connection, select.POLLIN, LINGER_SECONDS):
+            is_ended = connection.end()
+        if is_ended:
+            connection.close()
+            return False
+        connection.awaited = selectors.EVENT_READ
+        return True
+
     def _may_linger(self) -> bool:
         # With several workers the system may give one of them more connections than it has threads.
         return bool(self.alive and self.nr_conns <= self.cfg.threads)
@@ -235,6 +246,10 @@ def _is_ready(connection: socket.socket, event: int, for_seconds: float) -> bool
     poll = select.poll()
     poll.register(connection, event)
     return bool(poll.poll(for_seconds * 1000))
+
+
+def _has_body(req: Any) -> bool:
+    return bool(getattr(req.body.reader, "length", None) != 0)  # One in chunks has none.
 
 
 def _with_streams_taken(app: WSGIApplication) -> WSGIApplication:

@@ -77,6 +77,10 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> list[bytes]:
     return requests
 
 
+def bodiless() -> Any:
+    return SimpleNamespace(body=SimpleNamespace(reader=SimpleNamespace(length=0)))
+
+
 def conn_of(connection: ClientConnection) -> Any:
     return SimpleNamespace(
         sock=connection,
@@ -93,8 +97,13 @@ def test_a_thread_lingers_only_while_there_is_one_for_each_connection(
     monkeypatch.setattr(serving, "LINGER_SECONDS", 5.0)
     requests = answering(monkeypatch, True, False)
     with connected() as (connection, far):
+
+        def ask_again() -> None:
+            far.send(b"GET /second\r\n\r\n")
+            far.shutdown(socket.SHUT_WR)
+
         far.send(b"GET /first\r\n\r\n")
-        later = threading.Timer(0.2, far.send, [b"GET /second\r\n\r\n"])
+        later = threading.Timer(0.2, ask_again)
         later.start()
         keeps = worker_of(connections=connections).handle(conn_of(connection))
         later.join()
@@ -115,6 +124,7 @@ def test_a_request_that_came_along_with_the_last_one_is_answered_at_once(monkeyp
     requests = answering(monkeypatch, True, False)
     with connected() as (connection, far):
         far.send(b"GET /first\r\n\r\nGET /second\r\n\r\n")
+        far.shutdown(socket.SHUT_WR)
         assert worker_of().handle(conn_of(connection)) is False
     assert requests == [b"GET /first", b"GET /second"]
 
@@ -242,13 +252,13 @@ def test_two_thousand_idle_connections_stop_nobody(registry_path: Path, url: str
 
 
 def test_who_leaves_a_connection_open_after_its_end_keeps_nobody_waiting(registry_path: Path, url: str) -> None:
-    # Gunicorn would wait 2 s for each of them, and serve nobody meanwhile: 40 s.
-    with impatient_server(registry_path, threads=4) as address, ExitStack() as stack:
-        for _ in range(20):
+    # A thread that waits half a second for each of them: 50 s.
+    with impatient_server(registry_path) as address, ExitStack() as stack:
+        for _ in range(200):
             connection = stack.enter_context(Connection(address))
             connection.send("GET", f"{url}small", {"Connection": "close"})
         assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
-        for _ in range(20):
+        for _ in range(200):
             connection = stack.enter_context(Connection(address))
             connection.socket.sendall(f"GET {url}small HTTP/1.0\r\n\r\n".encode())
         assert fetch(address, f"{url}small").body == b"small"
@@ -357,7 +367,7 @@ def test_of_an_answer_that_fails_before_its_body_nothing_is_sent(
 
     monkeypatch.setattr(ThreadWorker, "handle_request", fail)
     with pytest.raises(OSError):  # noqa: PT011  # gunicorn's
-        worker_of().handle_request(None, SimpleNamespace(sock=connection))
+        worker_of().handle_request(bodiless(), SimpleNamespace(sock=connection))
     connection.sendall(b"an error")
     assert far.recv(100) == b"an error"
     assert file.fileno() == -1
@@ -437,6 +447,19 @@ def test_two_hundred_who_send_half_a_request_stop_nobody(registry_path: Path, ur
         for connection in halves[:100]:
             connection.socket.sendall(b"and ended\r\n\r\n")
             assert connection.receive().body == b"small"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked"])
+def test_sixty_who_never_send_the_body_that_they_announce_stop_nobody(
+    registry_path: Path, url: str, method: str, framing: str
+) -> None:
+    # Gunicorn would wait 5 s for each of them, two at a time: 150 s.
+    with impatient_server(registry_path, stall_seconds=60) as address, ExitStack() as stack:
+        for _ in range(60):
+            connection = stack.enter_context(Connection(address))
+            connection.socket.sendall(f"{method} {url}small HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n".encode())
+        assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
 
 
 def test_who_sends_a_request_byte_by_byte_for_too_long_is_not_waited_for(registry_path: Path, url: str) -> None:
