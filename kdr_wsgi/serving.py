@@ -31,6 +31,9 @@ THREADS = 16
 #: How long a thread stays with a connection that is quiet.
 LINGER_SECONDS = 0.1
 
+#: How many requests of one connection are answered before others that wait for a thread have their turn.
+_TURN_REQUESTS = 16
+
 #: How often it is looked whether clients stall.
 _PATROL_SECONDS = 1.0
 
@@ -124,11 +127,13 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         if connection.is_ended:
             return self._end(connection)
         keeps = self._send(connection) and connection.keeps
+        answered = 0
         try:
             while keeps and connection.rest is None and self._has_request(conn):
                 keeps = connection.keeps = bool(super().handle(conn))
-                if not self._may_linger():
-                    break
+                answered += 1
+                if answered >= _TURN_REQUESTS and not self._may_linger():
+                    break  # What has come along is in the parser's buffer, into which gunicorn looks.
         except (LimitRequestHeaders, LimitRequestLine) as error:
             self.handle_error(None, connection, conn.client, error)
             keeps = False

@@ -462,6 +462,31 @@ def test_sixty_who_never_send_the_body_that_they_announce_stop_nobody(
         assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
 
 
+def test_who_sends_requests_without_a_pause_leaves_threads_to_others(registry_path: Path, url: str) -> None:
+    requests = f"GET {url}small HTTP/1.1\r\nHost: a\r\n\r\n".encode() * 100
+
+    def ask(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection.sendall(requests)
+
+    def take(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while connection.recv(1 << 20):
+                pass
+
+    with impatient_server(registry_path, stall_seconds=60) as address, ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(Connection(address)).socket
+            for act in (ask, take):
+                thread = threading.Thread(target=act, args=[connection])
+                thread.start()
+                stack.callback(thread.join)
+            stack.callback(connection.shutdown, socket.SHUT_RDWR)
+        for _ in range(10):
+            assert fetch(address, f"{url}small").body == b"small"  # The test's own patience is 20 s.
+
+
 def test_who_sends_a_request_byte_by_byte_for_too_long_is_not_waited_for(registry_path: Path, url: str) -> None:
     with impatient_server(registry_path) as address, Connection(address) as connection:
         connection.socket.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
