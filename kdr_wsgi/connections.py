@@ -205,11 +205,12 @@ class Connection(socket.socket):
         return True
 
     def sendall(self, data: Any, *_: Any) -> None:
-        """Send `data`, or hold it."""
+        """Hold `data`; where no answer is held, send what is taken at once, and leave the rest."""
         if self._held is not None:
             self._held.append(data)
         else:
-            super().sendall(data)
+            self._held = [data]
+            self.release_answer()
 
     def release_answer(self) -> None:
         """Send what is held, as far as the client takes it at once; the rest is left.

@@ -373,6 +373,16 @@ def test_of_an_answer_that_fails_before_its_body_nothing_is_sent(
     assert file.fileno() == -1
 
 
+def test_who_reads_nothing_keeps_no_thread_with_an_error() -> None:
+    with connected() as (connection, _):
+        with suppress(BlockingIOError):
+            while True:
+                os.write(connection.fileno(), bytes(1000))
+        connection.sendall(b"an error")  # Within no 30 s.
+        assert connection.rest is not None
+        assert connection.rest.held_bytes == len(b"an error")
+
+
 @given(sizes=st.lists(st.integers(0, 300_000), min_size=1, max_size=5), taken=st.integers(1000, 500_000))
 @settings(deadline=None, max_examples=30)
 def test_what_does_not_fit_into_the_systems_buffer_is_sent_as_it_is_taken(sizes: list[int], taken: int) -> None:
