@@ -151,7 +151,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         connection = conn.sock
         if not isinstance(connection, Connection):
             return super().handle_request(req, conn)
-        if _has_body(req):
+        if _awaits_body(req):
             # Gunicorn would wait for what the application has not read, to find the next request behind it.
             req.force_close()
         connection.hold_answer()
@@ -253,8 +253,10 @@ def _is_ready(connection: socket.socket, event: int, for_seconds: float) -> bool
     return bool(poll.poll(for_seconds * 1000))
 
 
-def _has_body(req: Any) -> bool:
-    return bool(getattr(req.body.reader, "length", None) != 0)  # One in chunks has none.
+def _awaits_body(req: Any) -> bool:
+    """Whether some of the body of a request has not come; of one in chunks nobody knows."""
+    length = getattr(req.body.reader, "length", None)
+    return bool(length is None or (length and length > len(req.unreader.buf.getvalue())))
 
 
 def _with_streams_taken(app: WSGIApplication) -> WSGIApplication:
