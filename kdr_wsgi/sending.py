@@ -48,8 +48,8 @@ class Rest:
 
     @property
     def held_bytes(self) -> int:
-        """What it takes of the memory."""
-        return sum(map(len, self._pieces))
+        """What it takes of the memory: as long as one byte of a piece is left, all of it."""
+        return sum(memoryview(piece.obj if isinstance(piece, memoryview) else piece).nbytes for piece in self._pieces)
 
     def is_late(self, now: float) -> bool:
         """Whether it is time to look whether the client has taken anything; `now` as time.monotonic() has it."""

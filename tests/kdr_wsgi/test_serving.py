@@ -521,6 +521,17 @@ def test_who_takes_little_of_a_large_buffer_is_waited_for(registry_path: Path, u
         assert total > LARGE_BYTES
 
 
+def test_of_an_answer_that_is_almost_taken_all_is_counted() -> None:
+    with connected() as (connection, far):
+        connection.rest = Rest(connection, [bytes(2_000_000)], (), 30.0)
+        assert not connection.send_rest()
+        taken = 0
+        while taken < 1_500_000:
+            taken += len(far.recv(65536))
+            assert not connection.send_rest()
+        assert connection.rest.held_bytes == 2_000_000
+
+
 def test_what_waits_in_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "LINGER_SECONDS", 0.0)
     worker = worker_of()
