@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 import resource
-import select
+import selectors
 import socket
 import subprocess
 import sys
@@ -192,6 +192,12 @@ def url(registry_path: Path, tree: Path) -> str:
     return published
 
 
+def is_readable(connection: socket.socket, for_seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        return bool(selector.select(for_seconds))
+
+
 def received_bytes(connection: Connection) -> int:
     """Return how much is received until the connection ends."""
     total = 0
@@ -217,18 +223,18 @@ def test_a_client_that_stalls_loses_its_connection(registry_path: Path, url: str
 
 def test_where_descriptors_are_few_connections_wait_for_each_other(registry_path: Path, url: str) -> None:
     with impatient_server(registry_path, descriptors=200) as address, ExitStack() as stack:
-        waiting = []
+        waiting = stack.enter_context(selectors.DefaultSelector())
         for _ in range(300):
             connection = stack.enter_context(Connection(address))
             connection.send("GET", f"{url}small")
-            waiting.append(connection)
-        while waiting:
-            readable, _, _ = select.select([connection.socket for connection in waiting], [], [], 20)
-            assert readable, f"{len(waiting)} wait for ever"
-            for connection in [connection for connection in waiting if connection.socket in readable]:
-                assert connection.receive().body == b"small"
-                waiting.remove(connection)
-                connection.socket.close()
+            waiting.register(connection.socket, selectors.EVENT_READ, connection)
+        while waiting.get_map():
+            ready = waiting.select(20)
+            assert ready, f"{len(waiting.get_map())} wait for ever"
+            for key, _ in ready:
+                assert key.data.receive().body == b"small"
+                waiting.unregister(key.fileobj)
+                key.data.socket.close()
 
 
 def test_a_worker_without_a_free_descriptor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -502,7 +508,7 @@ def test_who_sends_a_request_byte_by_byte_for_too_long_is_not_waited_for(registr
         connection.socket.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
         begun = time.monotonic()
         with suppress(OSError):
-            while not select.select([connection.socket], [], [], 0.1)[0]:
+            while not is_readable(connection.socket, 0.1):
                 assert time.monotonic() - begun < 20
                 connection.socket.sendall(b"x")
         assert received_bytes(connection) == 0
