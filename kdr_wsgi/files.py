@@ -314,6 +314,11 @@ class SpanFile:
         self._descriptor = file.detach()
         os.lseek(self._descriptor, span.start, os.SEEK_SET)
 
+    @property
+    def left_bytes(self) -> int:
+        """How much of the span is still to be read or sent."""
+        return self._stop - self._position
+
     def send_to(self, descriptor: int) -> int:
         """Send what a socket that never blocks takes at once, by sendfile(2).
 

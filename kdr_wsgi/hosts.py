@@ -61,7 +61,7 @@ class KnownHosts:
         told = _HOST.fullmatch(host.lower())
         if told is None:
             return False
-        name = told["address"] or told["name"]
+        name = told["address"] or told["name"].removesuffix(".")
         try:
             ip_address(name)
         except ValueError:

@@ -44,7 +44,9 @@ class Rest:
         self._file = _file_of(stream)
         self._is_corked = self._file is not None and _cork(connection, is_on=True)
         self._patience_seconds = patience_seconds
-        self._taken_at = time.monotonic()
+        #: When the client has taken something for the last time, as time.monotonic() has it.
+        self.taken_at = time.monotonic()
+        self._is_full = False
 
     @property
     def held_bytes(self) -> int:
@@ -53,7 +55,11 @@ class Rest:
 
     def is_late(self, now: float) -> bool:
         """Whether it is time to look whether the client has taken anything; `now` as time.monotonic() has it."""
-        return now - self._taken_at > self._patience_seconds
+        return now - self.taken_at > self._patience_seconds
+
+    def give_way(self) -> None:
+        """Let the client take what there is at once, or lose it."""
+        self._patience_seconds = 0.0
 
     def go_on(self) -> bool:
         """Send what the client takes at once, and no longer than others can wait; return whether that was all.
@@ -69,8 +75,8 @@ class Rest:
             try:
                 until = time.monotonic() + SLICE_SECONDS
                 while self._send_some():
-                    self._taken_at = time.monotonic()
-                    if self._taken_at > until:
+                    self.taken_at = time.monotonic()
+                    if self._is_full or self.taken_at > until:
                         return False
             except BlockingIOError as error:
                 # Long before poll(2) says so, which waits until a third of a buffer is free, some can be sent.
@@ -100,16 +106,20 @@ class Rest:
             sent -= len(self._pieces.pop(0))
         if sent:
             self._pieces[0] = memoryview(self._pieces[0])[sent:]
+        self._is_full = bool(self._pieces)
         return True
 
     def _send_file(self, file: SpanFile) -> bool:
         try:
-            return file.send_to(self._connection.fileno()) > 0
+            sent = file.send_to(self._connection.fileno())
         except OSError as error:
             if error.errno not in _NO_SENDFILE:
                 raise
-        self._file = None
-        return True
+            self._file = None
+            return True
+        # What would fit by and by goes out in more, and smaller, pieces than what fits once poll(2) says so.
+        self._is_full = file.left_bytes > 0
+        return sent > 0
 
     def _close(self) -> None:
         close = getattr(self._stream, "close", None)

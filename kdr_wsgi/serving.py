@@ -19,6 +19,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from kdr_wsgi.app import create_app
 from kdr_wsgi.connections import Connection, Listener
 from kdr_wsgi.descriptors import make_room_for_connections
+from kdr_wsgi.errors import TruncatedBody
 from kdr_wsgi.sockets import BACKLOG
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ _TURN_REQUESTS = 16
 #: How often it is looked whether clients stall.
 _PATROL_SECONDS = 1.0
 
-#: What the answers of clients that read slowly may take of a worker's memory; beyond that, threads wait for them.
+#: What the answers of clients that read slowly may take of a worker's memory. Beyond that, who has taken nothing for
+#: longest loses the connection.
 _HELD_BYTES = 64 << 20
 
 #: Errors by which a client shows that it has gone.
@@ -141,7 +143,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             connection.awaited = selectors.EVENT_WRITE
         elif keeps and connection.is_receiving:
             connection.awaited = selectors.EVENT_READ
-            keeps = not connection.is_late(time.monotonic())
+            keeps = self.alive and not connection.is_late(time.monotonic())
         if keeps or connection.rest is not None:
             return True
         return self._end(connection)
@@ -172,15 +174,21 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self._awaited[conn] = held_bytes
         self._held_bytes += held_bytes
         self.poller.register(connection, connection.awaited, lambda _: self._go_on(conn))
+        if self._held_bytes > _HELD_BYTES:
+            holders = [conn for conn, held_bytes in self._awaited.items() if held_bytes]
+            slowest = min(holders, key=lambda conn: float(conn.sock.rest.taken_at))
+            slowest.sock.rest.give_way()
+            self._go_on(slowest)
 
     def murder_pending(self) -> None:
-        """Go on, once a while, with the clients that seem to stall: a thread is to look, and ends them."""
+        """Once a while, let a thread look at the clients that seem to stall, and end what has no time any more."""
         super().murder_pending()
         now = time.monotonic()
         if now - self._patrolled_at > _PATROL_SECONDS:
             self._patrolled_at = now
-            for conn in [conn for conn in self._awaited if conn.sock.is_late(now)]:
-                self._go_on(conn)
+            for conn in [*self._awaited]:
+                if conn.sock.is_late(now) or (conn.sock.is_receiving and not self.alive):
+                    self._go_on(conn)
 
     def _go_on(self, conn: Any) -> None:
         self.poller.unregister(conn.sock)
@@ -206,10 +214,11 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         try:
             connection.release_answer()
             while not connection.send_rest():
-                if self._held_bytes > _HELD_BYTES:
-                    _is_ready(connection, select.POLLOUT, self.patience_seconds)
-                elif not self._may_linger() or not _is_ready(connection, select.POLLOUT, LINGER_SECONDS):
+                if not self._may_linger() or not _is_ready(connection, select.POLLOUT, LINGER_SECONDS):
                     break
+        except TruncatedBody as error:
+            self.log.error("an answer was not sent to its end: %s", error.strerror)
+            return False
         except Exception as error:  # Whatever it is: behind half an answer comes no other.
             if not isinstance(error, OSError) or error.errno not in _GONE:
                 self.log.exception("an answer was not sent to its end")

@@ -40,6 +40,7 @@ FOREIGN = [
     [
         "localhost",
         "LOCALHOST:8000",
+        "localhost.:8000",
         "a.localhost",
         "127.0.0.1",
         "10.1.2.3:8000",

@@ -405,6 +405,18 @@ def test_what_does_not_fit_into_the_systems_buffer_is_sent_as_it_is_taken(sizes:
     assert received == b"".join(pieces)
 
 
+def test_a_server_that_is_to_end_waits_for_no_half_request(registry_path: Path, url: str) -> None:
+    with ExitStack() as stack:
+        address = stack.enter_context(impatient_server(registry_path, stall_seconds=60))
+        connection = Connection(address)
+        connection.socket.sendall(b"GET / HTTP/1.1\r\nX-Begun: ")
+        assert fetch(address, f"{url}small").body == b"small"
+        begun = time.monotonic()
+        stack.close()
+        assert time.monotonic() - begun < 4  # After 5 s gunicorn would kill it.
+        connection.socket.close()
+
+
 def test_who_takes_all_at_once_stops_nobody(registry_path: Path, tree: Path, url: str) -> None:
     with open(tree / "endless", "wb") as file:
         file.truncate(1 << 40)
@@ -538,25 +550,18 @@ def test_of_an_answer_that_is_almost_taken_all_is_counted() -> None:
         assert connection.rest.held_bytes == 2_000_000
 
 
-def test_what_waits_in_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "LINGER_SECONDS", 0.0)
-    worker = worker_of()
-    taken = threading.Event()
-    with connected() as (connection, far):
-        connection.rest = Rest(connection, [bytes(10_000_000)], (), 30.0)
-        assert worker._send(connection)
-        assert connection.rest is not None  # It is given back.
-        worker._held_bytes = serving._HELD_BYTES + 1
-
-        def take() -> None:
-            left = 10_000_000
-            while left:
-                left -= len(far.recv(1 << 20))
-            taken.set()
-
-        reader = threading.Thread(target=take)
-        reader.start()
-        assert worker._send(connection)
-        assert connection.rest is None  # The thread has waited.
-        reader.join()
-        assert taken.is_set()
+def test_who_takes_nothing_for_longest_gives_way_in_memory(registry_path: Path, tree: Path, url: str) -> None:
+    # A page of some megabytes, which is in memory for each who asks for it.
+    for number in range(10_000):
+        (tree / f"{number:0200}").touch()
+    with impatient_server(registry_path, stall_seconds=60) as address, ExitStack() as stack:
+        readers = []
+        for _ in range(40):
+            connection = stack.enter_context(Connection(address))
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            connection.send("GET", url, {"Connection": "close"})
+            assert is_readable(connection.socket, 20)
+            readers.append(connection)
+        assert fetch(address, f"{url}small").body == b"small"
+        assert readers[-1].receive().is_whole
+        assert received_bytes(readers[0]) < 4_000_000
