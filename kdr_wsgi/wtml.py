@@ -157,7 +157,8 @@ class _BoundedBuilder(ContentHandler):
             raise UnusableWTML(f"it has more than {MAX_ELEMENTS:,} elements")
         if self._depth > MAX_DEPTH:
             raise UnusableWTML(f"its elements are nested more than {MAX_DEPTH} deep")
-        self.tree.start(name, dict(attrs.items()))
+        # WTML passes names on that begin with an X; the declaration of a namespace does not.
+        self.tree.start(name, {key: value for key, value in attrs.items() if ":" not in key})
 
     def endElement(self, name: str) -> None:  # noqa: N802
         self._depth -= 1

@@ -138,6 +138,13 @@ def test_it_is_what_wwt_data_formats_makes_in_one_go(urls: list[str]) -> None:
         assert make_absolute(catalogue(*urls), URL).decode() == folder.to_xml_string()
 
 
+@pytest.mark.parametrize("name", ["Xa:b", "Xa:", "xmlns:Xa"])
+def test_of_a_namespace_nothing_is_left_that_would_lack_its_declaration(name: str) -> None:
+    source = f'<Folder xmlns:Xa="urn:a"><Place {name}="1" XKept="2"/></Folder>'
+    (place,) = ElementTree.fromstring(make_absolute(source.encode(), URL))
+    assert {key: value for key, value in place.attrib.items() if key.startswith("X")} == {"XKept": "2"}
+
+
 @pytest.mark.parametrize("url", ["http:a.png", "https:a.png", "http:a&#10;&#13;&#9;b", "https:a&#10;b", "https:"])
 def test_a_url_with_a_scheme_and_no_host_becomes_what_it_becomes_in_one_go(url: str) -> None:
     source = f'<Folder Url="{url}"/>'
