@@ -83,10 +83,13 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     """A gthread worker whose threads wait for no client, but for the next request of one that is quick.
 
     Gunicorn's threads wait until the head of a request is whole, and until
-    the last byte of the answer is taken: as many slow clients as there are
-    threads stop all others. These give the connection to the main thread,
-    which waits for all of them; it ends those that stall, and closes none
-    itself, since it would wait for the client's end.
+    the last byte of the answer is taken, and then for the client's end: as
+    many slow clients as there are threads stop all others. These give the
+    connection to the main thread, which waits for all of them, and has those
+    that stall ended.
+
+    It is made for this application, whose streams have their length in the
+    head of the answer.
 
     Between two requests gunicorn does that too: two wake-ups for each. These
     threads wait a while first, as long as there is one for each connection.
@@ -138,7 +141,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                     break  # What has come along is in the parser's buffer, into which gunicorn looks.
         except (LimitRequestHeaders, LimitRequestLine) as error:
             self.handle_error(None, connection, conn.client, error)
-            keeps = False
+            keeps = connection.keeps = False
         if connection.rest is not None:
             connection.awaited = selectors.EVENT_WRITE
         elif keeps and connection.is_receiving:
