@@ -26,6 +26,9 @@ _CLOSING_BYTES = 65536
 
 _CHUNK_BYTES = 16384
 
+#: Of more than 1,024 writev(2) would take none.
+_PIECES = 16
+
 #: An empty line; what ends lines with LF alone the parser is to refuse.
 _HEAD_END = re.compile(rb"\n\r?\n")
 
@@ -222,6 +225,8 @@ class Connection(socket.socket):
         held, stream, self._held, self._stream = self._held, self._stream, None, None
         if not held:
             return
+        if len(held) > _PIECES:
+            held = [b"".join(held)]
         if stream is not None:
             self.rest = Rest(self, held, stream, self._patience_seconds)
             return

@@ -335,10 +335,9 @@ class SpanFile:
             The file ends before the span does.
         OSError
         """
-        left = self._stop - self._position
-        if left == 0:
+        if self.left_bytes == 0:
             return 0
-        sent = os.sendfile(descriptor, self._descriptor, self._position, left)
+        sent = os.sendfile(descriptor, self._descriptor, self._position, self.left_bytes)
         if sent == 0:
             raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
         self._position += sent
@@ -350,7 +349,7 @@ class SpanFile:
 
     def read(self, size_bytes: int = -1) -> bytes:
         """Return the next bytes, at most `size_bytes` where that is not negative; none behind the span."""
-        left = self._stop - self._position
+        left = self.left_bytes
         if left == 0:
             return b""
         data = os.pread(self._descriptor, min(left, size_bytes) if size_bytes >= 0 else left, self._position)

@@ -42,7 +42,7 @@ class Rest:
         self._stream = stream
         self._chunks = iter(stream)
         self._file = _file_of(stream)
-        self._is_corked = self._file is not None and _cork(connection, is_on=True)
+        self._is_corked = False
         self._patience_seconds = patience_seconds
         #: When the client has taken something for the last time, as time.monotonic() has it.
         self.taken_at = time.monotonic()
@@ -73,6 +73,8 @@ class Rest:
         """
         try:
             try:
+                if self._file is not None and not self._is_corked:
+                    self._is_corked = _cork(self._connection, is_on=True)
                 until = time.monotonic() + SLICE_SECONDS
                 while self._send_some():
                     self.taken_at = time.monotonic()
@@ -84,12 +86,12 @@ class Rest:
                     # What gunicorn takes for a client that has gone, and logs no traceback of.
                     raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
                 return False
-        except BaseException:
+        except BaseException:  # Whatever ends the answer leaves no descriptor.
             self._close()
             raise
+        self._close()
         if self._is_corked:
             _cork(self._connection, is_on=False)
-        self._close()
         return True
 
     def _send_some(self) -> bool:

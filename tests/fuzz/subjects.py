@@ -722,7 +722,7 @@ def check_transfer(data: bytes) -> None:
     assert entries == sorted(set(entries))
     for entry in entries:
         assert len(entry) <= MAX_ENTRY_BYTES
-        assert os.path.normpath(b"/root/" + entry) == b"/root/" + entry
+        assert os.path.normpath(b"/folder/" + entry) == b"/folder/" + entry
     store = ManifestStore(workplace() / "received")
     with TreeWriter(store, _ROOT) as writer:
         writer.add(columns)
