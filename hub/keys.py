@@ -11,6 +11,9 @@ from hub.errors import InvalidKey
 #: A quoted byte takes three characters of a URL, and servers take URLs of about 4,000 characters.
 MAX_KEY_BYTES = 512
 
+#: Of the static files that every relay server has of itself.
+STATIC_KEY = "_static"
+
 #: What is of this form names its content, and nobody else may take it.
 _HASH = re.compile(r"[0-9a-f]{64}(-[0-9a-f]{16})?")
 

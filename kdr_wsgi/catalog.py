@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hub.client import STATIC_DIRECTORY
+from hub.keys import STATIC_KEY
 from hub.registration import Registration, is_for_proxies, without_trust
 from hub.registry import Registry, RegistryReader
 from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN, VARY_BY_LOGIN
@@ -72,8 +74,11 @@ class Publication:
         return f'{etag[:-1]}-{self.variant}"' if self.variant else etag
 
 
+_STATIC_FILES = Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve()), visibility="public", trusted=True)
+
+
 class Catalog:
-    """Looks keys up in the registry, with one reader per thread.
+    """Looks keys up in the registry, with one reader per thread; the server's own static files are in none.
 
     Parameters
     ----------
@@ -98,6 +103,7 @@ class Catalog:
         # By their keys: the threads' readers share what is made of a registration.
         self._publications: dict[str, Publication] = {}
         self._threads = threading.local()
+        self._static = Publication.prepare(_STATIC_FILES, has_login=has_login)
         writer = Registry(registry)
         try:
             writer.open()
@@ -116,6 +122,8 @@ class Catalog:
         except AttributeError:
             reader = self._threads.reader = RegistryReader(self._path, self._prepare)
         publication = reader.find(key)
+        if publication is None and key == STATIC_KEY:
+            return self._static
         return None if publication is None or publication.registration.is_expired() else publication
 
     def check(self) -> None:

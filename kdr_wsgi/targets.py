@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from hub.keys import STATIC_KEY
 from kdr_wsgi.errors import MalformedTarget, UnknownKey
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def find_target(environ: WSGIEnvironment, route: str) -> Target | None:
     if not is_quoted(environ) and path.isascii() and "\0" not in path:
         # The common request: nothing is quoted, and characters are bytes.
         key, slash, plain_entry = path[len(route) :].partition("/")
-        if not key or key[0] == "_":
+        if not key or (key[0] == "_" and key != STATIC_KEY):
             return None
         return Target(key, plain_entry.encode() if slash else None)
     if is_quoted(environ):
@@ -56,7 +57,7 @@ def find_target(environ: WSGIEnvironment, route: str) -> Target | None:
         decoded_key, slash, decoded_entry = path[len(route) :].partition("/")
         # PEP 3333: the characters of PATH_INFO stand for bytes.
         key_bytes, entry = decoded_key.encode("latin-1"), decoded_entry.encode("latin-1")
-    if not key_bytes or key_bytes.startswith(b"_"):
+    if not key_bytes or (key_bytes.startswith(b"_") and key_bytes != STATIC_KEY.encode()):
         return None
     if b"\0" in key_bytes or b"\0" in entry:
         raise MalformedTarget

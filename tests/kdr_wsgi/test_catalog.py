@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from hub import JupyterRelayHub
@@ -25,4 +26,13 @@ def test_readers_share_what_is_made_of_a_registration(hub: JupyterRelayHub, regi
     first = catalog.find("k")
     catalog.close()
     assert catalog.find("k") is first
+    catalog.close()
+
+
+def test_the_static_files_are_there_in_every_registry(registry_path: Path) -> None:
+    catalog = Catalog(registry_path, has_login=False)
+    publication = catalog.find("_static")
+    assert publication is not None
+    assert publication.registration.visibility == "public"
+    assert Path(os.fsdecode(publication.registration.root), "pyramid.html").exists()
     catalog.close()

@@ -57,6 +57,13 @@ def test_a_slash_in_a_key_needs_a_server_that_tells_the_target() -> None:
     assert find(environ_of("/wwtkdr/a%2Fb/c", raw=None)) == Target("a", b"b/c")
 
 
+def test_of_the_reserved_keys_the_static_files_alone_have_entries() -> None:
+    assert find(environ_of("/wwtkdr/_static/a.js")) == Target("_static", b"a.js")
+    assert find(environ_of("/wwtkdr/_static/a%20b")) == Target("_static", b"a b")
+    assert find(environ_of("/wwtkdr/_status/a")) is None
+    assert find(environ_of("/wwtkdr/_static2/a%20b")) is None
+
+
 def test_a_key_alone_has_no_entry() -> None:
     assert find(environ_of("/wwtkdr/k")) == Target("k", None)
     assert find(environ_of("/wwtkdr/k/")) == Target("k", b"")
