@@ -219,7 +219,7 @@ def jupyter_server(
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=home)
     server = JupyterServer(process, port, base_url, folder, environment, log)
     try:
-        wait_until(lambda: _answers(server), f"the Jupyter server does not start; see {log}")
+        wait_until(lambda: _answers(server), f"the Jupyter server does not start; see {log}", seconds=90)
         yield server
     finally:
         if process.poll() is None:
