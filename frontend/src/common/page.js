@@ -3,7 +3,7 @@
 // What the page is doing stands in data-state of the html element: "loading", "ready" or "failed"; how many bytes it has
 // read in data-bytes.
 
-import { confineToRelay, findSource, nameOf } from "./source.js";
+import { confineToRelay, depthOf, findSource, nameOf } from "./source.js";
 
 const root = document.documentElement;
 let readBytes = 0;
@@ -68,10 +68,19 @@ function describe(source) {
   const name = nameOf(source);
   document.title = `${name} · preview`;
   document.getElementById("name").textContent = name;
-  const isFolder = source.pathname.endsWith("/");
   const links = document.getElementById("links");
-  links.append(element("a", { href: isFolder ? source.href : new URL("./", source).href }, "Folder"));
+  const isFolder = source.pathname.endsWith("/");
+  const folder = isFolder ? source : new URL("./", source);
+  if (isFolder || hasListing(folder)) {
+    links.append(element("a", { href: folder.href }, "Folder"));
+  }
   if (!isFolder) {
     links.append(element("a", { href: source.href, download: name }, "Download"));
   }
+}
+
+// Whether there is a page of the folder of a file: of one that was published alone there is none, and its URL is
+// that of a file in the topmost folder of a tree.
+function hasListing(folder) {
+  return depthOf(folder) > 1 || document.referrer.split("?")[0] === folder.href;
 }

@@ -60,3 +60,8 @@ export function confineToRelay() {
   ].join("; ");
   document.head.append(policy);
 }
+
+// Returns how many folders, that of the key among them, a folder's URL names.
+export function depthOf(folder) {
+  return folder.pathname.slice(route.pathname.length).split("/").filter(Boolean).length;
+}
