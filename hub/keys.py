@@ -73,6 +73,11 @@ def content_key(content: str, variant: str) -> str:
     return f"{content}-{variant}" if variant else content
 
 
+def is_hash(key: str) -> bool:
+    """Whether a key has the form of a hash, whole."""
+    return _HASH.fullmatch(key) is not None
+
+
 def check_chosen_key(key: str) -> str:
     """Return `key`, which somebody chose, if it can name a registration.
 
@@ -81,6 +86,6 @@ def check_chosen_key(key: str) -> str:
     InvalidKey
         As from `check_key`; or the key is a hash, which names one content for ever.
     """
-    if _HASH.fullmatch(check_key(key)):
+    if is_hash(check_key(key)):
         raise InvalidKey(key, "it has the form of a hash, which names its content; choose another word")
     return key

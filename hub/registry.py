@@ -200,6 +200,11 @@ class Registry:
         with self._reading() as connection:
             return _select(connection, key)
 
+    def keys_beginning(self, beginning: str, limit: int) -> list[str]:
+        """Return the first `limit` keys that begin so, in their order."""
+        with self._reading() as connection:
+            return _select_keys(connection, beginning, limit)
+
     def registrations(self) -> list[Registration]:
         """Return all registrations, expired ones too, in the order of their keys."""
         with self._reading() as connection:
@@ -284,6 +289,52 @@ class Registry:
         self.close()
         with _using_sqlite, _explained(self.path):
             set_aside(self.path)
+
+
+#: Who only glances waits for nobody any longer.
+_GLANCE_SECONDS = 0.1
+
+
+class RegistryGlance:
+    """A look at the registry that changes nothing on the disk; a context manager.
+
+    It neither makes nor migrates the file, and leaves no file beside it.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    RegistryError
+        There is none, or it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Where nobody has it open SQLite would make a log of its own, and leave it: https://www.sqlite.org/wal.html,
+        # "Read-Only Databases". Without a log, and without a writer, the file is all there is.
+        is_open = os.path.exists(f"{os.path.realpath(path)}-wal")
+        target = f"file:{quote(os.fsencode(path))}?mode=ro{'' if is_open else '&immutable=1'}"
+        with _explained(path):
+            self._connection = sqlite3.connect(target, timeout=_GLANCE_SECONDS, uri=True)
+
+    def __enter__(self) -> RegistryGlance:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def keys_beginning(self, beginning: str, limit: int) -> list[str]:
+        """Return the first `limit` keys that begin so, in their order."""
+        with _explained(self._path):
+            return _select_keys(self._connection, beginning, limit)
+
+    def find_root(self, key: str) -> bytes | None:
+        """Return what is published under `key`; None if nothing is."""
+        with _explained(self._path):
+            row = self._connection.execute("SELECT root FROM registration WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
 
 
 Prepared = TypeVar("Prepared")
@@ -599,6 +650,15 @@ def _check_limit(connection: sqlite3.Connection, registration: Registration, lim
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
     return _complete(connection, _from_row(row)) if row else None
+
+
+def _select_keys(connection: sqlite3.Connection, beginning: str, limit: int) -> list[str]:
+    # No key that begins so comes behind it: keys have at most 512 bytes, of which the last character takes four.
+    last = beginning + "\U0010ffff" * 128
+    rows = connection.execute(
+        "SELECT key FROM registration WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?", (beginning, last, limit)
+    )
+    return [key for (key,) in rows]
 
 
 def _complete(connection: sqlite3.Connection, registration: Registration) -> Registration:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK: this, in the module that the script `kdr` runs, tells argcomplete's global completion.
 """The command `kdr`, which is also `python -m kdr_wsgi`; it says so where these packages do not run."""
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ def main() -> int:
             raise
         print(f"kdr: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return cli.main()
 
 

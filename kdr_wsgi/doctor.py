@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from hub.client import STATIC_DIRECTORY
 from hub.content.manifests import ManifestStore
-from hub.errors import InvalidOption, ManifestError, RegistryError, ServiceError
+from hub.errors import InvalidOption, ManifestError, RegistryDamaged, RegistryError, RegistryTooNew, ServiceError
 from hub.jupyter_servers import running_servers
 from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
@@ -24,21 +26,48 @@ from kdr_wsgi.predecessor import explain_route
 
 Level = Literal["ok", "note", "bad"]
 
+#: What of `hub/static` no page or viewer of ours works without.
+PAGES = ("absolute.js", "openseadragon", "pyramid.css", "pyramid.html", "pyramid.js")
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check has found; its sentence holds the remedy where there is something to do."""
+    """What one check has found.
+
+    Attributes
+    ----------
+    level : {"ok", "note", "bad"}
+    sentence : str
+    remedy : str
+        What to do; empty only where nothing need be done.
+
+    Raises
+    ------
+    ValueError
+        It is bad, and nobody says what to do.
+    """
 
     level: Level
     sentence: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if self.level == "bad" and not self.remedy:
+            raise ValueError(f"a finding without a remedy: {self.sentence}")
+
+    @property
+    def text(self) -> str:
+        """Sentence and remedy, in one line."""
+        return f"{self.sentence}; {self.remedy}" if self.remedy else self.sentence
 
 
 def examine(path: Path) -> Iterator[Finding]:
     """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
+    yield from _examine_pages()
     yield from _examine_extension(path)
     yield from _examine_service()
     if is_missing(os.fsencode(path)):
-        yield Finding("note", f"registry {path}: not there yet; the first kdr publish or hub.serve_tree makes it")
+        yield Finding("note", f"registry {path}: not there yet", "the first kdr publish or hub.serve_tree makes it")
         yield from _examine_servers(path)
         return
     registry = Registry(path)
@@ -47,7 +76,7 @@ def examine(path: Path) -> Iterator[Finding]:
         registrations = registry.registrations()
         mode = registry.journal_mode()
     except RegistryError as error:
-        yield Finding("bad", str(error))
+        yield Finding("bad", str(error), _after(error))
         return
     finally:
         registry.close()
@@ -57,7 +86,7 @@ def examine(path: Path) -> Iterator[Finding]:
     # A service of a hub does not announce itself, and serves what is private to its owners.
     has_owners = any(registration.owner for registration in registrations)
     if has_owners:
-        yield Finding("note", "server: this is the registry of a service of a JupyterHub, whose log tells how it is")
+        yield Finding("note", "server: this is the registry of a service of a JupyterHub", "its log tells how it is")
     else:
         yield from _examine_servers(path)
     has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(path))
@@ -66,13 +95,33 @@ def examine(path: Path) -> Iterator[Finding]:
         yield _examine_registration(registration, store, has_relay=has_relay)
 
 
+def _examine_pages() -> Iterator[Finding]:
+    """Yield what there is to say of the pages and modules that this package bundles."""
+    missing = [name for name in PAGES if not (STATIC_DIRECTORY / name).exists()]
+    if missing:
+        remedy = "run: pip install --force-reinstall --no-deps kdr-wsgi"
+        yield Finding("bad", f"viewer pages: {', '.join(missing)} is not in {STATIC_DIRECTORY}", remedy)
+    else:
+        yield Finding("ok", "viewer pages: are all there")
+
+
+def _after(error: RegistryError) -> str:
+    """Return what to do about a registry that cannot be read."""
+    if isinstance(error, RegistryTooNew):
+        return "run kdr doctor where that version is"
+    if isinstance(error, RegistryDamaged):
+        return "publish what you need again"
+    return "correct that, or name another registry in KDR_REGISTRY"
+
+
 def _examine_service() -> Iterator[Finding]:
     """Yield what there is to say of the hub's shared relay server, where there is one."""
     if url := find_service():
         try:
             number = len(ServiceRegistrar(url, find_hub_token(), Path()).registrations())
         except (InvalidOption, ServiceError) as error:
-            yield Finding("bad", f"shared relay server: {error}")
+            remedy = "publish in your own registry meanwhile: kdr publish --registry PATH, or unset KDR_SERVICE_URL"
+            yield Finding("bad", f"shared relay server: {error}", remedy)
         else:
             yield Finding("ok", f"shared relay server {url}: lets you publish; you have {number} there (kdr list)")
 
@@ -85,11 +134,10 @@ def _examine_permissions(path: Path) -> Iterator[Finding]:
         status = private.stat()
         mode = stat.S_IMODE(status.st_mode)
         if status.st_uid != os.geteuid() or mode & stat.S_ISVTX:
-            yield Finding("bad", f"permissions of {private}: it is shared; name another registry in KDR_REGISTRY")
+            yield Finding("bad", f"permissions of {private}: it is shared", "name another registry in KDR_REGISTRY")
         elif mode & 0o077:
-            yield Finding(
-                "bad", f"permissions of {private}: others have some ({mode:o}); run: chmod {right:o} {private}"
-            )
+            remedy = f"run: chmod {right:o} {shlex.quote(str(private))}"
+            yield Finding("bad", f"permissions of {private}: others have some ({mode:o})", remedy)
         else:
             yield Finding("ok", f"permissions of {private}: yours alone")
 
@@ -103,7 +151,7 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
             jupyter = jupyter_servers.get(server.process)
             name = f"Jupyter server {jupyter.url if jupyter else server.url} (process {server.process})"
             if jupyter is None:
-                yield Finding("note", f"{name}: has the relay, and cannot be asked from here")
+                yield Finding("note", f"{name}: has the relay, and cannot be asked from here", "run kdr doctor there")
             else:
                 remedy = f"look into its log, and restart it; its base URL is {jupyter.base_url}"
                 yield from _examine_health(name, jupyter.url, server.route, jupyter.token, remedy)
@@ -115,14 +163,15 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
     for jupyter in without:
         yield Finding(
             "note" if servers else "bad",
-            f"Jupyter server {jupyter.url} (process {jupyter.process}): has no relay for this registry; in its "
-            "environment run pip install 'kdr-wsgi[jupyter]', or where it is installed jupyter server extension enable "
-            "--sys-prefix kdr_wsgi, and restart it; or set KDR_REGISTRY for both",
+            f"Jupyter server {jupyter.url} (process {jupyter.process}): has no relay for this registry",
+            "in its environment run pip install 'kdr-wsgi[jupyter]', or where it is installed jupyter server extension "
+            "enable --sys-prefix kdr_wsgi, and restart it; or set KDR_REGISTRY for both",
         )
     if not servers and not without:
         yield Finding(
             "note",
-            "server: nothing runs for this registry; start JupyterLab, or kdr serve (gunicorn, say, is not seen here)",
+            "server: nothing runs for this registry",
+            "start JupyterLab, or kdr serve (gunicorn, say, is not seen here)",
         )
 
 
@@ -130,18 +179,20 @@ def _examine_health(name: str, url: str, route: str, token: str, remedy: str) ->
     try:
         health = ask_health(url, route, token)
     except NoHealthError as error:
-        yield (
-            Finding("bad", f"{name}: {error}; {remedy}") if error.is_known_bad else Finding("note", f"{name}: {error}")
-        )
+        if error.is_known_bad:
+            yield Finding("bad", f"{name}: {error}", remedy)
+        else:
+            yield Finding("note", f"{name}: {error}", "look whether the browser reads it: kdr open KEY")
         return
     if health.schema != SCHEMA_VERSION:
         yield Finding(
             "bad",
             f"{name}: kdr-wsgi {health.version} there knows the registry's schema {health.schema}, {VERSION} here "
-            f"schema {SCHEMA_VERSION}; install the same version in both environments",
+            f"schema {SCHEMA_VERSION}",
+            "install the same version in both environments",
         )
     elif health.status != "ok":
-        yield Finding("bad", f"{name}: {health.status}; {remedy}")
+        yield Finding("bad", f"{name}: {health.status}", remedy)
     else:
         version = "" if health.version == VERSION else f" with version {health.version} (here {VERSION}, which fits)"
         yield Finding("ok", f"{name}: answers{version}")
@@ -153,18 +204,22 @@ def _examine_extension(path: Path) -> Iterator[Finding]:
         from jupyter_core.paths import jupyter_config_path
         from jupyter_server.extension.config import ExtensionConfigManager
     except ModuleNotFoundError:
-        yield Finding("note", "extension: no Jupyter server is installed in this environment; it may be in another one")
+        yield Finding(
+            "note",
+            "extension: no Jupyter server is installed in this environment",
+            "it may be in another one: run kdr doctor there",
+        )
         return
     manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
     enabled = manager.get_jpserver_extensions()  # type: ignore[no-untyped-call]  # Jupyter gives it no types
     if not enabled.get("kdr_wsgi"):
         remedy = "run: jupyter server extension enable --sys-prefix kdr_wsgi"
-        yield Finding("note", f"extension: is not enabled for Jupyter servers of this environment; {remedy}")
+        yield Finding("note", "extension: is not enabled for Jupyter servers of this environment", remedy)
         return
     missing = [name for name in ("httptools", "tornado") if find_spec(name) is None]
     if missing:
         remedy = "run: pip install 'kdr-wsgi[jupyter]'"
-        yield Finding("bad", f"extension: is enabled, but {' and '.join(missing)} is not installed; {remedy}")
+        yield Finding("bad", f"extension: is enabled, but {' and '.join(missing)} is not installed", remedy)
         return
     yield Finding("ok", "extension: is enabled for Jupyter servers of this environment")
     others = {name for name, is_enabled in enabled.items() if is_enabled and find_spec(name)}
@@ -183,27 +238,28 @@ def _examine_place(registration: Registration, place: Source, store: ManifestSto
     kept = "snapshot of a " if place.is_kept else ""
     what = f"{kept}{registration.kind} {registration.key!r} at {os.fsdecode(place.root)!r}"
     if registration.is_expired():
-        return Finding("note", f"{what}: has expired; kdr gc removes it")
+        return Finding("note", f"{what}: has expired", "kdr gc removes it")
     try:
         status = os.stat(place.root, follow_symlinks=False)
     except OSError as error:
-        return Finding("bad", f"{what}: {error.strerror}; publish it again, or run: kdr revoke {registration.key!r}")
+        remedy = f"publish it again, or run: kdr revoke {shlex.quote(registration.key)}"
+        return Finding("bad", f"{what}: {error.strerror}", remedy)
     if os.path.realpath(place.root) != place.root:
-        return Finding("bad", f"{what}: a link leads there now, which is not followed; publish it again")
+        return Finding("bad", f"{what}: a link leads there now, which is not followed", "publish it again")
     is_folder = registration.kind == "tree" or place.is_kept
     if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(status.st_mode):
-        return Finding("bad", f"{what}: is no {registration.kind} any more; publish it again")
+        return Finding("bad", f"{what}: is no {registration.kind} any more", "publish it again")
     if registration.content and registration.kind == "tree":
         try:
             store.open(registration.content, place.root)
         except ManifestError as error:
-            return Finding("bad", f"{what}: {error}; publish it again, with content=True")
+            return Finding("bad", f"{what}: {error}", "publish it again, with content=True")
     wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
     if not os.access(place.root, wanted):
-        return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")
+        return Finding("bad", f"{what}: you have no permission to read it", "change its mode, or revoke it")
     needs_owner = registration.visibility != "public" and not has_relay
-    served = "; only kdr serve --as-owner serves it" if needs_owner else ""
-    return Finding("ok", f"{what}: readable on disk, {registration.visibility}{served}")
+    served = "only kdr serve --as-owner serves it" if needs_owner else ""
+    return Finding("ok", f"{what}: readable on disk, {registration.visibility}", served)
 
 
 def is_missing(path: bytes) -> bool:

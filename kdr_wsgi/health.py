@@ -54,7 +54,7 @@ def ask_health(url: str, route: str, token: str = "") -> Health:
     """
     headers = {"Accept": "application/json", **({"Authorization": f"token {token}"} if token else {})}
     try:
-        connection, base_url = _connect(url)
+        connection, base_url = connect(url)
         with closing(connection):
             connection.request("GET", f"{base_url}/{route}/_health", headers=headers)
             answer = connection.getresponse()
@@ -85,7 +85,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connect(url: str) -> tuple[http.client.HTTPConnection, str]:
+def connect(url: str) -> tuple[http.client.HTTPConnection, str]:
     """Return a connection to `url`, and the base URL there."""
     if url.startswith("unix:"):
         return _UnixConnection(url.removeprefix("unix:")), ""

@@ -1,0 +1,189 @@
+"""``kdr top``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import select
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from kdr_wsgi.commands import completing
+from kdr_wsgi.commands.common import Command, find_hub, is_terminal, printable, printable_path
+from kdr_wsgi.commands.rows import Row, read_rows
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: Lines of the screen that are no rows: what stands above the table, its head, and what stands below it.
+_OTHER_LINES = 4
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    interval = parser.add_argument(
+        "--interval",
+        metavar="S",
+        type=_parse_interval,
+        default=1.0,
+        help="seconds from one look to the next (default: 1)",
+    )
+    completing.set_completer(interval, completing.complete_nothing)
+
+
+def _parse_interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 to 86400")
+    return seconds
+
+
+def _run(options: argparse.Namespace) -> int:
+    hub = find_hub(options)
+    if not is_terminal(sys.stdout) or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        for row in read_rows(hub):
+            print(_to_line(row))
+        return 0
+    _watch(lambda: read_rows(hub), options.interval)
+    return 0
+
+
+def _to_line(row: Row) -> str:
+    """Return what is told of a row where there is no terminal to tell it again and again."""
+    use = "-  -  -"
+    if row.usage is not None:
+        read_at = row.usage.accessed_at
+        use = f"{row.usage.hits}  {row.usage.sent_bytes}  {'-' if read_at is None else f'{read_at:.0f}'}"
+    return f"{printable(row.registration.key)}  {use}  {printable_path(row.registration.root)}"
+
+
+def _watch(read: Callable[[], list[Row]], interval_seconds: float) -> None:
+    """Show what is registered, again and again, until somebody types q."""
+    from rich.console import Console
+    from rich.live import Live
+
+    # `kill` leaves the terminal as it was, too.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    console = Console(highlight=False, markup=False, emoji=False)
+    rates = Rates()
+    rows = read()
+    rates.learn(rows, time.monotonic())
+    with (
+        _single_keys(),
+        Live(_screen(rows, rates, console.size), console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while not _is_ended_within(interval_seconds):
+            rows = read()
+            rates.learn(rows, time.monotonic())
+            live.update(_screen(rows, rates, console.size), refresh=True)
+
+
+class Rates:
+    """How fast registrations are used, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._seen: Mapping[str, tuple[int, int]] = {}
+        self._seen_at = math.nan
+        self._rates: dict[str, tuple[float, float]] = {}
+
+    def learn(self, rows: Sequence[Row], now: float) -> None:
+        """Compare what has been used by `now`, in seconds, with what had been the last time."""
+        used = {row.registration.key: (row.usage.hits, row.usage.sent_bytes) for row in rows if row.usage}
+        seconds = now - self._seen_at
+        self._rates = {
+            # Counts begin anew where a key was revoked and claimed again.
+            key: (max(0, hits - self._seen[key][0]) / seconds, max(0, sent - self._seen[key][1]) / seconds)
+            for key, (hits, sent) in used.items()
+            if key in self._seen and seconds > 0
+        }
+        self._seen, self._seen_at = used, now
+
+    def of(self, row: Row) -> tuple[float, float]:
+        """Return hits and bytes per second."""
+        return self._rates.get(row.registration.key, (0.0, 0.0))
+
+    def total(self) -> tuple[float, float]:
+        """Return hits and bytes per second of all."""
+        return sum(hits for hits, _ in self._rates.values()), sum(sent for _, sent in self._rates.values())
+
+
+def _screen(rows: Sequence[Row], rates: Rates, size: tuple[int, int]) -> RenderableType:
+    """Return what a terminal of this size shows: what is used most comes first."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from kdr_wsgi.commands import keys, tables
+
+    width, height = size
+    columns = tables.columns_of(rows)
+    head = Text(f"{len(rows):,} registered", style="bold")
+    if any(row.usage for row in rows):
+        hits, sent_bytes = rates.total()
+        head.append(f", {hits:,.1f} requests/s, {tables.describe_bytes(sent_bytes)}/s")
+        columns[1:1] = [
+            tables.Column("REQ/S", lambda row: Text(f"{rates.of(row)[0]:,.1f}"), is_number=True),
+            tables.Column("SENT/S", lambda row: Text(f"{tables.describe_bytes(rates.of(row)[1])}/s"), is_number=True),
+        ]
+    short = keys.shorten([row.registration.key for row in rows])
+    order = sorted(
+        rows, key=lambda row: (rates.of(row), row.usage.accessed_at or 0.0 if row.usage else 0.0), reverse=True
+    )
+    room = max(1, height - _OTHER_LINES)
+    shown = order[:room]
+    if width < tables.TABLE_COLUMNS:
+        columns = columns[1:3] if len(columns) > 3 else columns[:1]
+    table = tables.make_table(shown, columns, short.__getitem__, is_cut=True)
+    rest = f"and {len(rows) - room:,} more; " if len(rows) > room else ""
+    return Group(head, Text(), table, Text(f"{rest}q: end", style="dim"))
+
+
+def _read_at(row: Row) -> float:
+    return (row.usage.accessed_at if row.usage else None) or 0.0
+
+
+@contextmanager
+def _single_keys() -> Iterator[None]:
+    """Let keys be read as they are typed, and not be shown, as long as the block lasts."""
+    if not is_terminal(sys.stdin):
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _is_ended_within(seconds: float) -> bool:
+    """Wait; return True as soon as somebody types q."""
+    if not is_terminal(sys.stdin):
+        time.sleep(seconds)
+        return False
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if select.select([sys.stdin], [], [], left)[0]:
+            typed = os.read(sys.stdin.fileno(), 64)
+            if not typed or b"q" in typed.lower():
+                return True
+    return False
+
+
+COMMAND = Command(
+    name="top",
+    help="watch what is registered, and how it is used",
+    description="Watch what is registered, and how it is used, what is used most first. q ends it. Without a terminal "
+    "it prints one line for each and ends: key, requests, bytes, the time of the last (seconds since 1970), path.",
+    examples=(("kdr top", ""), ("kdr top --interval 5", "with a look every 5 seconds")),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,0 +1,64 @@
+"""``kdr verify``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from hub.content.verifying import verify
+from hub.registration import Registration, Source
+from hub.registry import Registry
+from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable_path
+from kdr_wsgi.commands.keys import add_key, find_key
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_key(parser, "as kdr list shows it, or a beginning of it that no other has")
+
+
+def _run(options: argparse.Namespace) -> int:
+    registry = open_registry(options)
+    registration = registry.find(find_key(options.key, registry.keys_beginning))
+    if registration is None:
+        raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
+    if not registration.content:
+        raise CommandError(f"{options.key!r} is no content key, and promises nothing; publish with --content for one")
+    bad = [place for place in registration.sources if not _verify_at(place, registration, registry)]
+    if bad:
+        raise CommandError(
+            f"{len(bad)} of {len(registration.sources)} places have not what the key promises; "
+            "publish again for a key of what is there now"
+        )
+    return 0
+
+
+def _verify_at(place: Source, registration: Registration, registry: Registry) -> bool:
+    """Read what is at one of the places of a content key; return whether it is as promised."""
+    from kdr_wsgi.doctor import is_missing
+
+    where = printable_path(place.root)
+    if is_missing(place.root):
+        print(f"missing  {where}")
+        return False
+    files = size_bytes = different = 0
+    at_place = replace(registration, root=place.root, signature=place.signature, is_kept=place.is_kept)
+    for verified in verify(at_place, registry):
+        files += 1
+        size_bytes += verified.size_bytes
+        if verified.difference:
+            different += 1
+            print(f"{verified.difference}  {printable_path(verified.entry)}")
+    verdict = f"{different:,} files are not what the key promises" if different else "as the key promises"
+    print(f"{where}: {files:,} files, {size_bytes:,} bytes: {verdict}")
+    return not different
+
+
+COMMAND = Command(
+    name="verify",
+    help="read again what a content key promises",
+    description="Read all files that a content key promises, print each that is changed, missing or added; "
+    "exit code 1 if there is any.",
+    examples=(("kdr verify 3f2a9c1b", "a beginning of the key is enough"),),
+    add_arguments=_add_arguments,
+    run=_run,
+)
