@@ -9,24 +9,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 
 from hub import HubError, __version__
-from kdr_wsgi.commands import completing, completion, demo, doctor, gc, publish, revoke, serve, top, verify
-from kdr_wsgi.commands import list as list_
-from kdr_wsgi.commands import open as open_
+from kdr_wsgi.commands import COMMANDS, GROUPS, completing
 from kdr_wsgi.commands.common import Command, CommandError
-from kdr_wsgi.settings import SettingError
 
-GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
-    ("publish and look", (publish.COMMAND, list_.COMMAND, open_.COMMAND, top.COMMAND, revoke.COMMAND)),
-    ("serve", (serve.COMMAND, demo.COMMAND)),
-    ("look after", (doctor.COMMAND, verify.COMMAND, gc.COMMAND)),
-    ("in the shell", (completion.COMMAND,)),
-)
 _DESCRIPTION = "Publish files of this machine to a browser, by byte ranges."
-
-COMMANDS = {command.name: command for _, commands in GROUPS for command in commands}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A key or a path may hold what the terminal's encoding cannot express.
             stream.reconfigure(errors="backslashreplace")
-    parser = make_parser()
-    completing.answer_shell(parser)
+    if completing.is_asked():
+        completing.answer_shell(make_parser(completing.words()))
+    parser = make_parser(arguments[:1])
     _check_command(parser, arguments)
     options = parser.parse_args(arguments)
     try:
@@ -46,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except (HubError, SettingError, CommandError) as error:
+    except (HubError, CommandError) as error:
         print(f"kdr: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -60,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def make_parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return a parser that knows all commands, and of those in `names` what they take."""
     width = shutil.get_terminal_size().columns - 2
     parser = argparse.ArgumentParser(
         prog="kdr",
@@ -73,24 +64,36 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kdr {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
-    for command in COMMANDS.values():
+    for name in COMMANDS:
+        command = _load(name) if name in names else None
         subparser = subparsers.add_parser(
-            command.name,
-            help=command.help,
-            description=_fill(command.description, width),
-            epilog=_describe_examples(command, width),
+            name,
+            help=COMMANDS[name],
+            description=_fill(command.description, width) if command else None,
+            epilog=_describe_examples(command, width) if command else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(subparser)
-        subparser.add_argument(
-            "--registry",
-            metavar="PATH",
-            help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime "
-            "directory); publish, list, open, top and revoke use a hub's shared relay server instead where "
-            "KDR_SERVICE_URL names one",
-        )
-        subparser.set_defaults(run=command.run)
+        if command:
+            _add_arguments(command, subparser)
     return parser
+
+
+def _load(name: str) -> Command:
+    """Import a command: not before, so that none waits for what another one needs."""
+    command = import_module(f"kdr_wsgi.commands.{name}").COMMAND
+    assert isinstance(command, Command)
+    return command
+
+
+def _add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
+    command.add_arguments(parser)
+    parser.add_argument(
+        "--registry",
+        metavar="PATH",
+        help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory); "
+        "publish, list, open, top and revoke use a hub's shared relay server instead where KDR_SERVICE_URL names one",
+    )
+    parser.set_defaults(run=command.run)
 
 
 def _check_command(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -108,9 +111,9 @@ def _describe_commands(width: int) -> str:
     """Return the list of commands, in groups."""
     indent = max(map(len, COMMANDS)) + 4
     lines = []
-    for title, commands in GROUPS:
+    for title, commands in GROUPS.items():
         lines.append(f"{title}:")
-        lines += [_fill(f"  {command.name:{indent - 2}}{command.help}", width, indent) for command in commands]
+        lines += [_fill(f"  {name:{indent - 2}}{told}", width, indent) for name, told in commands.items()]
         lines.append("")
     return "\n".join(lines).rstrip()
 

@@ -26,9 +26,6 @@ class Command:
 
     Attributes
     ----------
-    name : str
-    help : str
-        One line, for the list of all commands.
     description : str
         What it does, in sentences.
     examples : tuple of (str, str)
@@ -41,8 +38,6 @@ class Command:
         What else its help has to tell.
     """
 
-    name: str
-    help: str
     description: str
     examples: tuple[tuple[str, str], ...]
     add_arguments: Callable[[argparse.ArgumentParser], None]

@@ -32,9 +32,18 @@ def complete_nothing(**_: Any) -> list[str]:
     return []
 
 
-def answer_shell(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks what may follow, and end; return where none asks."""
-    if _ASKED in os.environ:
-        import argcomplete
+def is_asked() -> bool:
+    """Whether a shell asks what may follow."""
+    return _ASKED in os.environ
 
-        argcomplete.autocomplete(parser)
+
+def words() -> list[str]:
+    """Return what stands on the command line that a shell asks about."""
+    return os.environ.get("COMP_LINE", "").split()
+
+
+def answer_shell(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what may follow, and end."""
+    import argcomplete
+
+    argcomplete.autocomplete(parser)

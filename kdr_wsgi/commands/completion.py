@@ -29,8 +29,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    name="completion",
-    help="print what makes a shell complete commands, options, keys and paths",
     description="Print the lines by which a shell completes commands, options, keys and paths. A key is completed "
     "from the registry on this machine, which is only read.",
     examples=tuple((line, f"in {_FILES[shell]}") for shell, line in SHELLS.items()),

@@ -53,8 +53,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    name="demo",
-    help="tile an image, publish it from a notebook, and show it in JupyterLab",
     description="Tile an image of a galaxy, publish it from a notebook, and show it in JupyterLab.",
     examples=(
         ("kdr demo", "Ctrl-C ends it"),

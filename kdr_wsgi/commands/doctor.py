@@ -33,12 +33,10 @@ def _print_finding(level: str, text: str) -> None:
 
     from kdr_wsgi.commands.tables import make_console
 
-    make_console().print(Text(f"{level:5}", style=_STYLES[level]).append(f" {text}", style="default"), soft_wrap=True)
+    make_console().print(Text().append(f"{level:5}", style=_STYLES[level]).append(f" {text}"), soft_wrap=True)
 
 
 COMMAND = Command(
-    name="doctor",
-    help="look for what is wrong, and say what to do",
     description="Examine the Jupyter extension, registry, permissions, servers and paths: a line for each, with ok, "
     "note or bad, and what to do; exit code 1 if anything is bad.",
     examples=(("kdr doctor", ""),),

@@ -50,8 +50,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    name="gc",
-    help="remove what has expired",
     description="Remove what has expired, and the manifests that no registration needs any more.",
     examples=(
         ("kdr gc", ""),

@@ -69,8 +69,6 @@ def _to_json(row: Row) -> dict[str, object]:
 
 
 COMMAND = Command(
-    name="list",
-    help="show what is registered",
     description="Show what is registered: key, kind, who may read (and whether it is trusted), end, path. On a "
     "terminal it is a table; elsewhere a line each, whose parts have two spaces between them.",
     examples=(

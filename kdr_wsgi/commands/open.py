@@ -96,8 +96,6 @@ def _entries_beginning(prefix: str, options: argparse.Namespace) -> Iterator[str
 
 
 COMMAND = Command(
-    name="open",
-    help="open what is registered in the browser",
     description="Find a running server that serves a registration, print its URL there and open it in the browser. "
     "A Jupyter server may ask the browser for a login.",
     examples=(

@@ -70,8 +70,6 @@ def _opening(url: PublishedURL, registry: str | None) -> str:
 
 
 COMMAND = Command(
-    name="publish",
-    help="register a file or a directory and print its partial URL",
     description="Register a file or a directory and print its partial URL: the server's address goes in front.",
     examples=(
         ("kdr publish tiles", "a directory, for you alone"),

@@ -24,8 +24,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 COMMAND = Command(
-    name="revoke",
-    help="end a registration",
     description="End a registration at once: nobody can read it any more. The files stay.",
     examples=(("kdr revoke cube", ""),),
     add_arguments=_add_arguments,

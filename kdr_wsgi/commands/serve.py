@@ -12,7 +12,7 @@ from hub.servers import announced
 from kdr_wsgi.commands import completing
 from kdr_wsgi.commands.common import Command, CommandError, parse_positive_int, register, registry_path
 from kdr_wsgi.servers import SERVERS, Run, find_runner
-from kdr_wsgi.settings import SETTINGS, Settings, read_settings
+from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
 DEFAULT_BIND = "127.0.0.1:8000"
 
@@ -54,8 +54,11 @@ def _run(options: argparse.Namespace) -> int:
     config = {"KDR_REGISTRY": str(registry_path(options))}
     if options.as_owner:
         config["KDR_AS_OWNER"] = "1"
-    settings = read_settings(config)
-    run = find_runner(options.server)
+    try:
+        settings = read_settings(config)
+        run = find_runner(options.server)
+    except SettingError as error:
+        raise CommandError(str(error)) from error
     hub = JupyterRelayHub(key_prefix="", registry=settings.registry, base_url=settings.base_url, route=settings.route)
     hub.registry.open()
     try:
@@ -93,8 +96,6 @@ def _run_server(
 
 
 COMMAND = Command(
-    name="serve",
-    help="run the relay server in the foreground",
     description="Serve what is registered. Whoever connects reads what is public; the rest only with --as-owner.",
     examples=(
         ("kdr serve", f"on {DEFAULT_BIND}; Ctrl-C ends it"),

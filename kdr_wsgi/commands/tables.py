@@ -92,7 +92,7 @@ def print_rows(console: Console, rows: Sequence[Row], *, is_wide: bool) -> None:
         console.print(make_table(rows, columns, short.__getitem__))
     else:
         for row in rows:
-            head = Text(printable(short[row.registration.key]), style="cyan")
+            head = Text().append(printable(short[row.registration.key]), style="cyan")
             for column in columns:
                 cell = column.cell(row)
                 head.append("  ").append(f"{column.head.lower()} " if column.is_number else "").append_text(cell)

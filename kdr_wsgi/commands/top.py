@@ -179,8 +179,6 @@ def _is_ended_within(seconds: float) -> bool:
 
 
 COMMAND = Command(
-    name="top",
-    help="watch what is registered, and how it is used",
     description="Watch what is registered, and how it is used, what is used most first. q ends it. Without a terminal "
     "it prints one line for each and ends: key, requests, bytes, the time of the last (seconds since 1970), path.",
     examples=(("kdr top", ""), ("kdr top --interval 5", "with a look every 5 seconds")),

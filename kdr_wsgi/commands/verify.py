@@ -54,8 +54,6 @@ def _verify_at(place: Source, registration: Registration, registry: Registry) ->
 
 
 COMMAND = Command(
-    name="verify",
-    help="read again what a content key promises",
     description="Read all files that a content key promises, print each that is changed, missing or added; "
     "exit code 1 if there is any.",
     examples=(("kdr verify 3f2a9c1b", "a beginning of the key is enough"),),
