@@ -63,7 +63,7 @@ def make_parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"kdr {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True, help=argparse.SUPPRESS)
+    subparsers = parser.add_subparsers(prog="kdr", metavar="COMMAND", required=True, help=argparse.SUPPRESS)
     for name in COMMANDS:
         command = _load(name) if name in names else None
         subparser = subparsers.add_parser(

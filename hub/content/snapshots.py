@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from blake3 import blake3
@@ -153,14 +154,16 @@ class SnapshotFolder:
         """
         self.check()
         files = size_bytes = 0
-        with self._explained(), self._locked(fcntl.LOCK_EX):
+        with self._explained(), self._locked(fcntl.LOCK_EX), Progress("looking at copies") as progress:
             registered = self._registry.kept_contents(self.root)
             own = self._own_suffix()
             for need in (self.path / "kept").iterdir():
                 if need.name.endswith(own) and need.name.partition(".")[0] not in registered:
                     need.unlink()
             needed = set(self._needed_digests())
-            for path in (*(self.path / "objects").glob("*/*"), *(self.path / "kept").glob(f"*{DRAFT_SUFFIX}")):
+            drafts = (self.path / "kept").glob(f"*{DRAFT_SUFFIX}")
+            for path in chain((self.path / "objects").glob("*/*"), drafts):
+                progress.pass_files(1)
                 if path.name not in needed:
                     size_bytes += path.stat().st_size
                     files += 1

@@ -46,4 +46,5 @@ def answer_shell(parser: argparse.ArgumentParser) -> None:
     """Answer a shell that asks what may follow, and end."""
     import argcomplete
 
-    argcomplete.autocomplete(parser)
+    # Options only where a dash is typed: mostly it is a key that is looked for.
+    argcomplete.autocomplete(parser, always_complete_options=False)
