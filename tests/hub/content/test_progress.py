@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from hub.content.progress import Progress
+from tests.terminals import plain, run_in_terminal
 
 PROGRAM = """
 import time
@@ -33,31 +30,37 @@ print("done")
 """
 
 
-def run_in_terminal(program: str) -> str:
+def show(program: str, **options: Any) -> str:
     """Run a program in a terminal and return all that it shows."""
-    terminal, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=side, stderr=side, stdin=side)
-    os.close(side)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 65536)
-        except OSError:  # EIO: nobody writes any more.
-            break
-    os.close(terminal)
-    assert process.wait(30) == 0
-    return shown.decode()
+    code, shown = run_in_terminal([sys.executable, "-c", program], **options)
+    assert code == 0
+    return plain(shown)
 
 
 def test_work_that_lasts_shows_a_bar_in_a_terminal() -> None:
-    shown = run_in_terminal(PROGRAM.format(pause=0.25))
-    assert re.search(r"hashing: +\d+%\|.*\| .*/4\.00M.*1,234 files", shown)
-    assert "done" in shown
+    shown = show(PROGRAM.format(pause=0.25))
+    assert re.search(r"hashing .*\d+% of 4\.0 MB, 1,234 files", shown)
+    assert shown.count("\n") == 2
+    assert shown.endswith("done\n")
 
 
 def test_short_work_shows_none() -> None:
-    assert run_in_terminal(PROGRAM.format(pause=0.01)).split() == ["done"]
+    assert show(PROGRAM.format(pause=0.01)) == "done\n"
+
+
+def test_a_terminal_that_cannot_move_its_cursor_shows_none() -> None:
+    assert show(PROGRAM.format(pause=0.25), TERM="dumb") == "done\n"
+
+
+def test_a_narrow_terminal_shows_it_in_one_line() -> None:
+    shown = show(PROGRAM.format(pause=0.25), columns=40)
+    assert max(len(line) for line in re.split("[\r\n]", shown)) <= 40
+    assert re.search(r"hashing \d+% of 4\.0 MB, 1,234 files", shown)
+
+
+def test_what_is_printed_meanwhile_stays_whole_above_the_bar() -> None:
+    program = PROGRAM.format(pause=0.25).replace("progress.add", "print('x' * 150); progress.add")
+    assert show(program, columns=100).count("x" * 150 + "\n") == 8
 
 
 def test_where_nobody_looks_there_is_none() -> None:
@@ -65,9 +68,10 @@ def test_where_nobody_looks_there_is_none() -> None:
     assert (run.stdout, run.stderr) == ("done\n", "")
 
 
-def test_without_tqdm_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr("hub.content.progress.find_spec", lambda name: None)
+def test_in_a_kernel_without_tqdm_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.content.progress._DELAY_SECONDS", 0.0)
+    monkeypatch.setattr("hub.content.bars.is_in_kernel", lambda: True)
+    monkeypatch.setattr("hub.content.bars.find_spec", lambda name: None)
     with Progress("hashing") as progress:
         progress.expect(1)
         progress.add(1)
@@ -117,7 +121,7 @@ def test_publishing_a_large_file_shows_how_far_it_is(tmp_path: Path) -> None:
         f".serve_file({os.fspath(tmp_path / 'big')!r}, content=True)"
     )
     started = time.monotonic()
-    shown = run_in_terminal(program)
+    shown = show(program)
     if time.monotonic() - started < 2:
         pytest.skip("this machine hashes 6 GiB before a bar shows")
-    assert len(set(re.findall(r"(\d+)%\|", shown))) > 3
+    assert len(set(re.findall(r"(\d+)% of", shown))) > 3
