@@ -107,7 +107,10 @@ def run_in_terminal(command: Sequence[str], *, columns: int = 100, **environment
 
 def plain(shown: str) -> str:
     """Return what was shown without colours and movements of the cursor."""
-    return _CONTROL.sub("", shown).replace("\r\n", "\n")
+    without = _CONTROL.sub("", shown).replace("\r\n", "\n")
+    while "\b" in without.lstrip("\b"):
+        without = re.sub("[^\b]\b", "", without)
+    return without
 
 
 def _resize(descriptor: int, columns: int, lines: int = 24) -> None:

@@ -63,14 +63,15 @@ def make_table(
     """
     overflow: OverflowMethod = "crop" if is_cut else "fold"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("KEY", overflow=overflow, no_wrap=is_cut)
+    table.add_column("KEY", overflow=overflow)
     for column in columns:
         justify: JustifyMethod = "right" if column.is_number else "left"
-        table.add_column(column.head, overflow=overflow, no_wrap=is_cut or not column.folds, justify=justify)
-    table.add_column("PATH", overflow=overflow, no_wrap=is_cut)
+        table.add_column(column.head, overflow=overflow, no_wrap=not column.folds, justify=justify)
+    table.add_column("PATH", overflow=overflow)
     for row in rows:
-        key = Text(printable(keys(row.registration.key)), style="cyan")
-        path = Text(printable_path(row.registration.root))
+        # The columns may become narrower than that, the widest first, which those may not whose cells cannot wrap.
+        key = Text(printable(keys(row.registration.key)), style="cyan", no_wrap=is_cut)
+        path = Text(printable_path(row.registration.root), no_wrap=is_cut)
         table.add_row(key, *(column.cell(row) for column in columns), path)
     return table
 
@@ -110,7 +111,7 @@ def describe_bytes(size_bytes: float) -> str:
         if size < 999.5 or unit == _UNITS[-1]:
             break
         size /= 1000
-    return f"{size:,.0f} {unit}" if unit == "B" or size >= 99.5 else f"{size:.1f} {unit}"
+    return f"{size:,.0f} {unit}" if unit == "B" or size >= 99.95 else f"{size:.1f} {unit}"
 
 
 def describe_span(seconds: float) -> str:

@@ -11,8 +11,9 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from kdr_wsgi.commands import completing
@@ -67,24 +68,82 @@ def _to_line(row: Row) -> str:
 
 
 def _watch(read: Callable[[], list[Row]], interval_seconds: float) -> None:
-    """Show what is registered, again and again, until somebody types q."""
+    """Show what is registered, again and again, until somebody types q.
+
+    Raises
+    ------
+    KeyboardInterrupt, SystemExit
+        A signal has ended it; the terminal is as it was.
+    """
     from rich.console import Console
     from rich.live import Live
 
-    # `kill` leaves the terminal as it was, too.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     console = Console(highlight=False, markup=False, emoji=False)
     rates = Rates()
     rows = read()
     rates.learn(rows, time.monotonic())
     with (
-        _single_keys(),
+        Attention() as attention,
         Live(_screen(rows, rates, console.size), console=console, screen=True, auto_refresh=False) as live,
     ):
-        while not _is_ended_within(interval_seconds):
+        while not attention.is_called_within(interval_seconds):
             rows = read()
             rates.learn(rows, time.monotonic())
             live.update(_screen(rows, rates, console.size), refresh=True)
+    if attention.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if attention.signal is not None:
+        sys.exit(128 + attention.signal)
+
+
+class Attention:
+    """Waits for somebody who types q, or for a signal to end; a context manager.
+
+    As long as it lasts keys are read as they are typed, and are not shown,
+    and a signal interrupts nothing: rich would leave the terminal half drawn.
+
+    Attributes
+    ----------
+    signal : int or None
+        The one that has come.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Attention:
+        with ExitStack() as stack:
+            self._woken, wakes = os.pipe()
+            os.set_blocking(wakes, False)
+            for descriptor in (self._woken, wakes):
+                stack.callback(os.close, descriptor)
+            stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(wakes))
+            for number in (signal.SIGINT, signal.SIGTERM):
+                stack.callback(signal.signal, number, signal.signal(number, self._take))
+            self._listened = [self._woken]
+            if is_terminal(sys.stdin):
+                stack.callback(termios.tcsetattr, sys.stdin, termios.TCSADRAIN, termios.tcgetattr(sys.stdin))
+                tty.setcbreak(sys.stdin)
+                self._listened.append(sys.stdin.fileno())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _take(self, number: int, _: FrameType | None) -> None:
+        self.signal = number
+
+    def is_called_within(self, seconds: float) -> bool:
+        """Wait; return True as soon as somebody types q, a signal comes, or the terminal has gone."""
+        until = time.monotonic() + seconds
+        while self.signal is None and (left := until - time.monotonic()) > 0:
+            for descriptor in select.select(self._listened, [], [], left)[0]:
+                read = os.read(descriptor, 64)
+                if descriptor != self._woken and (not read or b"q" in read.lower()):
+                    return True
+        return self.signal is not None
 
 
 class Rates:
@@ -148,34 +207,6 @@ def _screen(rows: Sequence[Row], rates: Rates, size: tuple[int, int]) -> Rendera
 
 def _read_at(row: Row) -> float:
     return (row.usage.accessed_at if row.usage else None) or 0.0
-
-
-@contextmanager
-def _single_keys() -> Iterator[None]:
-    """Let keys be read as they are typed, and not be shown, as long as the block lasts."""
-    if not is_terminal(sys.stdin):
-        yield
-        return
-    before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-def _is_ended_within(seconds: float) -> bool:
-    """Wait; return True as soon as somebody types q."""
-    if not is_terminal(sys.stdin):
-        time.sleep(seconds)
-        return False
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if select.select([sys.stdin], [], [], left)[0]:
-            typed = os.read(sys.stdin.fileno(), 64)
-            if not typed or b"q" in typed.lower():
-                return True
-    return False
 
 
 COMMAND = Command(
