@@ -121,12 +121,13 @@ def _describe_commands(width: int) -> str:
 def _describe_examples(command: Command, width: int) -> str:
     """Return what stands at the end of a command's help."""
     column = max(len(line) for line, _ in command.examples) + 4
+    has_room = all(column + len(f"# {purpose}") <= width for _, purpose in command.examples)
     lines = ["examples:"]
     for line, purpose in command.examples:
-        if column + 20 <= width or not purpose:
+        if has_room or not purpose:
             lines.append(f"  {line:{column - 2}}{purpose and f'# {purpose}'}".rstrip())
         else:
-            lines += [f"  # {purpose}", f"  {line}"]
+            lines += [textwrap.indent(_fill(purpose, width - 4), "  # "), f"  {line}"]
     if command.notes:
         lines += ["", *(_fill(note, width, 4) for note in command.notes.splitlines())]
     return "\n".join(lines)

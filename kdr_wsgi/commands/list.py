@@ -74,7 +74,7 @@ COMMAND = Command(
     examples=(
         ("kdr list", ""),
         ("kdr list --wide", "whole keys, for copying"),
-        ("kdr list --json | python3 -m json.tool", "for programs"),
+        ("kdr list --json", "for programs"),
     ),
     add_arguments=_add_arguments,
     run=_run,
