@@ -27,7 +27,8 @@ _COMPLETIONS = 1000
 #: Returns the first keys that begin so, up to a limit, in their order.
 KeysBeginning = Callable[[str, int], list[str]]
 
-_SHORT_HASH = re.compile(rf"[0-9a-f]{{{SHORT_DIGITS},64}}(-[0-9a-f]{{0,15}})?")
+#: In front of it a shared relay server has the owner's name.
+_SHORT_HASH = re.compile(rf"(?:.*~)?[0-9a-f]{{{SHORT_DIGITS},64}}(-[0-9a-f]{{0,15}})?", re.DOTALL)
 
 
 def add_key(parser: argparse.ArgumentParser, takes: str) -> None:
@@ -65,7 +66,7 @@ def find_key(given: str, keys_beginning: KeysBeginning) -> str:
     if given in candidates:
         return given
     # A whole hash is the beginning of those of the same content with headers of its own; it is not meant for these.
-    if not candidates or is_hash(given):
+    if not candidates or _digits_at(given):
         raise CommandError(f"the key {given!r} is not registered; kdr list shows what is")
     if len(candidates) > 1:
         told = ", ".join(printable(key) for key in candidates[:_CANDIDATES])
@@ -88,10 +89,10 @@ def find_hash(given: str, keys_beginning: KeysBeginning) -> str:
         There is none, or several.
     InvalidKey, HubError
     """
-    if not _SHORT_HASH.fullmatch(check_key(given)) or is_hash(given):
+    if not _SHORT_HASH.fullmatch(check_key(given)) or _digits_at(given):
         return given
     key = find_key(given, keys_beginning)
-    if key != given and not is_hash(key):
+    if key != given and not _digits_at(key):
         raise CommandError(f"the key {given!r} is not registered; give {printable(key)!r} whole if you mean that one")
     return key
 
@@ -113,19 +114,25 @@ def shorten(keys: Sequence[str]) -> dict[str, str]:
     shortened = {}
     for position, key in enumerate(keys):
         neighbours = [*keys[max(position - 1, 0) : position], *keys[position + 1 : position + 2]]
-        shortened[key] = _beginning(key, neighbours) if is_hash(key) else key
+        shortened[key] = _beginning(key, neighbours)
     return shortened
 
 
 def short_enough(key: str) -> str:
     """Return `key` as somebody may type it, quoted for the shell."""
-    return shlex.quote(key[:SHORT_DIGITS] if is_hash(key) else key)
+    return shlex.quote(_beginning(key, ()))
 
 
 def _beginning(key: str, neighbours: Iterable[str]) -> str:
-    """Return the shortest beginning of `key` that its neighbours in order do not have."""
-    digits = SHORT_DIGITS
+    """Return the shortest beginning of a hash that its neighbours in order do not have; of a word all."""
+    length = _digits_at(key) or len(key)
     for other in neighbours:
-        while digits < len(key) and other.startswith(key[:digits]):
-            digits += 1
-    return key[:digits]
+        while length < len(key) and other.startswith(key[:length]):
+            length += 1
+    return key[:length]
+
+
+def _digits_at(key: str) -> int:
+    """Return up to where a whole hash is shown at least; 0 for a word."""
+    owner, separator, name = key.rpartition("~")
+    return len(owner) + len(separator) + SHORT_DIGITS if is_hash(name) else 0

@@ -518,6 +518,10 @@ def test_the_command_publishes_lists_and_revokes_there(
     (found,) = (each for each in listed if each["key"] == "ada~cli")
     assert (found["partial_url"], found["visibility"]) == (url.strip(), ["user:bob", "group:astro"])
     assert "ada~cli  tree  user:bob,group:astro  for ever" in kdr("list").stdout
+    # Where the hub tells its address, a browser that is known here opens it.
+    assert f"open there: {url.strip()}0.png\n" in kdr("open", "ada~cl", "0.png", "--print").stderr
+    environment["JUPYTERHUB_PUBLIC_URL"] = "http://hub.example:8000/user/ada/"
+    assert kdr("open", "ada~cl", "0.png", "--print").stdout == f"http://hub.example:8000{url.strip()}0.png\n"
     assert "lets you publish" in kdr("doctor").stdout
     assert kdr("revoke", "ada~cli").returncode == 0
     again = kdr("revoke", "ada~cli")

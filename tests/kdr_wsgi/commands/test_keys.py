@@ -17,7 +17,9 @@ HASH = "0123456789abcdef" * 4
 LIKE = HASH[:20] + "f" * 44
 VARIANT = f"{HASH}-0123456789abcdef"
 
-hashes = st.text("01", min_size=64, max_size=64) | st.builds("{}-{}".format, st.just(HASH), st.just("0" * 16))
+#: Many of them begin alike.
+digests = st.text("01", min_size=64, max_size=64)
+hashes = digests | digests.map("ada~{}".format) | digests.map(f"{{}}-{'0' * 16}".format)
 
 
 def among(*keys: str) -> Callable[[str, int], list[str]]:
@@ -72,6 +74,9 @@ def test_what_keys_are_shortened_to_finds_them(keys: set[str]) -> None:
 def test_words_are_not_shortened_and_hashes_to_eight_digits() -> None:
     assert shorten([HASH, "tiles"]) == {HASH: HASH[:8], "tiles": "tiles"}
     assert short_enough(HASH) == HASH[:8]
+    assert shorten([f"ada~{HASH}", "ada~tiles"]) == {f"ada~{HASH}": f"ada~{HASH[:8]}", "ada~tiles": "ada~tiles"}
+    assert find_hash(f"ada~{HASH[:8]}", among(f"ada~{HASH}")) == f"ada~{HASH}"
+    assert find_hash("ada~tiles", among("ada~tiles-2")) == "ada~tiles"
     assert short_enough("a b") == "'a b'"
 
 
