@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from hub.content import cleaning
 from tests.kdr_wsgi.commands.conftest import Kdr
+from tests.terminals import plain, run_in_terminal
 
 
 def test_gc_removes_the_manifests_that_nothing_needs(
@@ -48,3 +51,24 @@ def test_gc_removes_what_has_expired_and_on_demand_what_is_missing(kdr: Kdr, tre
     assert kdr("gc") == (0, f"removed expires  {tree}\n1 removed\n", "")
     assert kdr("gc", "--missing") == (0, f"removed missing  {tree}\n1 removed\n", "")
     assert kdr("gc") == (0, "0 removed\n", "")
+
+
+def test_work_that_lasts_shows_a_bar_on_a_terminal_and_prints_below_it(
+    kdr: Kdr, tree: Path, tmp_path: Path, registry_path: Path
+) -> None:
+    (tree / "a").write_bytes(b"12345")
+    key = kdr("publish", "--content", tree, "--snapshot", tmp_path / "kept")[1].split("/")[2]
+    # Here everything lasts.
+    program = (
+        "import sys; from hub.content import progress; from kdr_wsgi.cli import main; progress._DELAY_SECONDS = 0.0; "
+        f"sys.exit(main([*sys.argv[1:], '--registry', {str(registry_path)!r}]))"
+    )
+    command = [sys.executable, "-c", program]
+    code, shown = run_in_terminal([*command, "verify", key], columns=250)
+    assert (code, "verifying" in shown, "5 bytes: as the key promises" in shown) == (0, True, True)
+    kdr("revoke", key)
+    code, shown = run_in_terminal([*command, "gc", "--snapshots", str(tmp_path / "kept")], columns=250)
+    assert (code, "looking at copies" in shown, "1 files" in shown) == (0, True, True)
+    assert plain(shown).endswith("kept: 1 files removed, 5 bytes\n")
+    run = subprocess.run([*command, "gc", "--snapshots", str(tmp_path / "kept")], capture_output=True, check=True)
+    assert run.stderr == b""
