@@ -50,14 +50,27 @@ def set_aside(path: Path) -> None:
     """
     # What a link leads to, since its log lies there.
     path = Path(os.path.realpath(path))
+    aside = move_aside(path)
+    if aside is not None:
+        warnings.warn(RegistrySetAside(str(path), aside), stacklevel=2)
+
+
+def move_aside(path: Path) -> str | None:
+    """Do the same for any file of SQLite's that is no link; return its new name, None if it was not for us to move.
+
+    Raises
+    ------
+    OSError
+        It cannot be moved.
+    """
     with _alone_in(path.parent):
         if not path.exists() or _is_sound(path):
-            return
+            return None
         aside = _free_name(path)
         for suffix in _SUFFIXES:
             with suppress(FileNotFoundError):
                 os.rename(f"{path}{suffix}", f"{aside}{suffix}")
-    warnings.warn(RegistrySetAside(str(path), aside.name), stacklevel=2)
+    return aside.name
 
 
 def is_emptied(path: Path) -> bool:

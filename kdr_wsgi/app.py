@@ -23,6 +23,7 @@ from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
 from kdr_wsgi.store import FileStore
+from kdr_wsgi.usage import UsageCounter
 from kdr_wsgi.viewers import LocalViewers, Viewers
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     contents = Contents(settings.registry)
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
     store = FileStore(contents, cache, rehasher)
-    app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    usage = UsageCounter(settings.registry)
+    app.wsgi_app = FileRelay(catalog, contents, store, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
         app.wsgi_app = HostCheck(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[method-assign]
     if metrics is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from multiprocessing.util import Finalize
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -25,6 +26,7 @@ from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.granian_bridge import GranianBridge
 from kdr_wsgi.settings import SettingError, Settings, read_settings
 from kdr_wsgi.sockets import BACKLOG
+from kdr_wsgi.usage import write_all
 
 #: Threads of a worker. A slow reader of a large file holds one; they are made when they are needed.
 THREADS = 64
@@ -161,6 +163,8 @@ def _load(config: Mapping[str, str], master: int) -> GranianBridge:
         if name.startswith(_OF_REQUESTS):
             del os.environ[name]
     threading.Thread(target=_end_with, args=(master,), daemon=True).start()
+    # The end of a process of multiprocessing's is none of the interpreter's, and atexit does not see it.
+    Finalize(None, write_all, exitpriority=0)
     app = create_app(config)
     catalog: Catalog = app.extensions["kdr"]
     return GranianBridge(app, lambda key: catalog.find(key) is not None, f"/{read_settings(config).route}/")

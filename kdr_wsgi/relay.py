@@ -34,6 +34,7 @@ from kdr_wsgi.settings import Settings
 from kdr_wsgi.shortcuts import Shortcut, Shortcuts
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.targets import Target, find_target
+from kdr_wsgi.usage import UsageCounter
 from kdr_wsgi.viewers import Viewers
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class FileRelay:
     contents : Contents
     store : FileStore
     viewers : Viewers
+    usage : UsageCounter
     settings : Settings
     other : WSGI application
         What answers the paths that name no registration.
@@ -64,6 +66,7 @@ class FileRelay:
         contents: Contents,
         store: FileStore,
         viewers: Viewers,
+        usage: UsageCounter,
         settings: Settings,
         other: WSGIApplication,
     ) -> None:
@@ -74,6 +77,7 @@ class FileRelay:
         self._representations = Representations(store)
         self._shortcuts = Shortcuts()
         self._viewers = viewers
+        self._usage = usage
         self._find_location = location_finder(settings.proxies)
         self._hand_over = (
             Acceleration(settings.nginx_prefix, settings.proxies).hand_over if settings.nginx_prefix else None
@@ -133,8 +137,11 @@ class FileRelay:
         if file is None:
             return None
         if shortcut.is_negotiated:
-            return self._answer_with(environ, publication, shortcut.entry, file)
-        return answer_file(environ, publication, file)
+            answer = self._answer_with(environ, publication, shortcut.entry, file)
+        else:
+            answer = answer_file(environ, publication, file)
+        self._usage.count(shortcut.key, answer)
+        return answer
 
     def _answer(self, environ: WSGIEnvironment, target: Target) -> Answer:
         method = environ["REQUEST_METHOD"]
@@ -148,9 +155,12 @@ class FileRelay:
                 raise NoSuchEntry
             return answer_missing_slash(environ, target.key.encode())
         try:
-            return self._answer_entry(environ, publication, target.entry)
+            answer = self._answer_entry(environ, publication, target.entry)
         except IsDirectory:
-            return self._answer_directory(environ, publication, target.entry)
+            answer = self._answer_directory(environ, publication, target.entry)
+        if not answer.status.startswith("308"):
+            self._usage.count(target.key, answer)
+        return answer
 
     def _admit(self, environ: WSGIEnvironment, key: str) -> Publication:
         return self._viewers.admit(environ, self._catalog.find(key))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hub.content.cleaning import clean_up
 from hub.content.snapshots import SnapshotFolder
-from kdr_wsgi.commands.common import Command, open_registry, printable, printable_path
+from hub.registry import Registry
+from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable, printable_path
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +47,20 @@ def _run(options: argparse.Namespace) -> int:
     for what, (files, size_bytes) in clean_up(registry, folders):
         if files or what != "manifests":
             print(f"{what}: {files:,} files removed, {size_bytes:,} bytes")
+    _forget_usage(registry)
     return 0
+
+
+def _forget_usage(registry: Registry) -> None:
+    """Remove what was counted of keys that are gone."""
+    from kdr_wsgi.usage import UsageUnavailable, forget_usage
+
+    try:
+        forgotten = forget_usage(registry.path, {registration.key for registration in registry.registrations()})
+    except UsageUnavailable as error:
+        raise CommandError(str(error)) from error
+    if forgotten:
+        print(f"usage: counts of {forgotten:,} key{'' if forgotten == 1 else 's'} removed")
 
 
 COMMAND = Command(
