@@ -131,6 +131,16 @@ class Contents:
                 position += 1
         return children, stop - position
 
+    def measure(self, registration: Registration) -> tuple[int, int]:
+        """Return how many bytes, and files, are promised of a tree.
+
+        Raises
+        ------
+        ManifestUnavailable
+        """
+        _, tree = next(self._trees(registration))
+        return tree.manifest.total_bytes(), len(tree.manifest)
+
     def _trees(self, registration: Registration) -> Iterator[tuple[Source, Tree]]:
         """Yield the tree at each source of which that is known; there is one at least.
 

@@ -142,9 +142,7 @@ class Manifest:
 
     def _is_in_order(self) -> bool:
         """Whether each entry begins behind the one before, and all of them end where the names do."""
-        starts = array("Q", self._bytes[self._starts : self._sizes])
-        if sys.byteorder == "big":
-            starts.byteswap()
+        starts = _numbers(self._bytes[self._starts : self._sizes])
         starts.append(self._starts)
         return starts[0] == 0 and all(map(lt, starts, islice(starts, 1, None)))
 
@@ -164,6 +162,10 @@ class Manifest:
     def size_bytes(self, position: int) -> int:
         """Return the size of the file at `position`."""
         return self._number(self._sizes, position)
+
+    def total_bytes(self) -> int:
+        """Return the size of all files together."""
+        return sum(_numbers(self._bytes[self._sizes : self._hashes]))
 
     def hash(self, position: int) -> bytes:
         """Return the BLAKE3 hash of the file at `position`."""
@@ -433,6 +435,13 @@ class TreeWriter:
         ):
             draft.publish(path, len(self._starts), digest, word)
         return content
+
+
+def _numbers(column: bytes) -> array[int]:
+    numbers = array("Q", column)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _remove_abandoned(folder: Path) -> None:

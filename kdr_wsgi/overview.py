@@ -1,0 +1,168 @@
+"""All that is known of registrations, put together for the status page and for commands."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.content.signatures import size_of
+from hub.registration import Registration
+from kdr_wsgi import beneath
+from kdr_wsgi.contents import Contents
+from kdr_wsgi.doctor import is_missing
+from kdr_wsgi.errors import NoSuchEntry, NotReadable
+from kdr_wsgi.usage import UNUSED, Usage, UsageUnavailable, read_usage
+
+#: So much of a tree is looked at to tell its size; a larger one has "more than" that.
+MAX_ENTRIES = 100_000
+MAX_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A registration, and what is known of it now.
+
+    Attributes
+    ----------
+    registration : Registration
+    usage : Usage or None
+        What was read of it; None: that cannot be told.
+    is_missing : bool
+        Whether nothing is on disk any more at any of its places.
+    """
+
+    registration: Registration
+    usage: Usage | None
+    is_missing: bool
+
+
+class Overview(NamedTuple):
+    """What is known of some registrations.
+
+    Attributes
+    ----------
+    published : list of Published
+        In the order in which they were given.
+    trouble : str
+        Why nobody can tell what was read; empty, where that can be told.
+    """
+
+    published: list[Published]
+    trouble: str
+
+
+class Extent(NamedTuple):
+    """How much there is to read.
+
+    Attributes
+    ----------
+    size_bytes, files : int
+    is_more : bool
+        Whether there is more that was not looked at.
+    """
+
+    size_bytes: int
+    files: int
+    is_more: bool
+
+
+def look_over(registrations: Iterable[Registration], registry: Path) -> Overview:
+    """Return what is known of registrations of one registry."""
+    trouble = ""
+    counts: dict[str, Usage] = {}
+    try:
+        counts = read_usage(registry)
+    except UsageUnavailable as error:
+        trouble = str(error)
+    return Overview(
+        [
+            Published(
+                registration,
+                None if trouble else counts.get(registration.key, UNUSED),
+                all(is_missing(source.root) for source in registration.sources),
+            )
+            for registration in registrations
+        ],
+        trouble,
+    )
+
+
+def tell(published: Published, partial_url: str) -> dict[str, object]:
+    """Return the facts for JSON, by the names that `kdr list --json` has; times in seconds since the epoch."""
+    registration, usage = published.registration, published.usage
+    return {
+        "key": registration.key,
+        "kind": registration.kind,
+        "path": os.fsdecode(registration.root),
+        "partial_url": partial_url,
+        "visibility": list(registration.audience) or registration.visibility,
+        "trusted": registration.trusted,
+        "content": registration.content or None,
+        "is_snapshot": registration.is_kept,
+        "claimed_at": registration.claimed_at,
+        "expires_at": registration.expires_at,
+        "is_missing": published.is_missing,
+        "hits": None if usage is None else usage.hits,
+        "body_bytes": None if usage is None else usage.body_bytes,
+        "last_access_at": None if usage is None else usage.last_at,
+    }
+
+
+def measure(registration: Registration, contents: Contents) -> Extent:
+    """Return how much there is to read; of a content key what it promises, of the rest what is on disk.
+
+    Of a tree on disk links, and folders that may not be read, are left out.
+
+    Raises
+    ------
+    NoSuchEntry, NotReadable, StorageFailing, TooManyOpenFiles, ManifestUnavailable
+    """
+    if registration.content:
+        if registration.kind == "file":
+            return Extent(size_of(registration.signature), 1, is_more=False)
+        return Extent(*contents.measure(registration), is_more=False)
+    if registration.kind == "tree":
+        return _measure_tree(registration.root)
+    descriptor = beneath.open_root_file(registration.root)
+    try:
+        return Extent(os.fstat(descriptor).st_size, 1, is_more=False)
+    finally:
+        os.close(descriptor)
+
+
+def _measure_tree(root: bytes) -> Extent:
+    deadline = time.monotonic() + MAX_SECONDS
+    size_bytes = files = entries = 0
+    folders: list[list[bytes]] = [[]]
+    while folders:
+        names = folders.pop()
+        try:
+            descriptor = beneath.open_directory(root, names)
+        except (NoSuchEntry, NotReadable):
+            if not names:
+                raise
+            continue
+        try:
+            with os.scandir(descriptor) as found:
+                for item in found:
+                    entries += 1
+                    if entries > MAX_ENTRIES or time.monotonic() > deadline:
+                        return Extent(size_bytes, files, is_more=True)
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append([*names, os.fsencode(item.name)])
+                        continue
+                    try:
+                        status = item.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # Removed since the folder was read.
+                        continue
+                    if stat.S_ISREG(status.st_mode):
+                        files += 1
+                        size_bytes += status.st_size
+        finally:
+            os.close(descriptor)
+    return Extent(size_bytes, files, is_more=False)
