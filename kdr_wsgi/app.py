@@ -22,6 +22,7 @@ from kdr_wsgi.hosts import HostCheck
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
+from kdr_wsgi.status import OwnStatusPages
 from kdr_wsgi.store import FileStore
 from kdr_wsgi.usage import UsageCounter
 from kdr_wsgi.viewers import LocalViewers, Viewers
@@ -98,11 +99,14 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
             response.headers.setdefault(name, value)
         return response
 
-    viewers: Viewers = LocalViewers(settings)
-    metrics = None
-    if service is not None:
-        viewers, metrics = _install(app, settings, service)
     contents = Contents(settings.registry)
+    viewers: Viewers
+    metrics = None
+    if service is None:
+        viewers = own_viewers = LocalViewers(settings)
+        OwnStatusPages(settings, own_viewers, contents).install(app)
+    else:
+        viewers, metrics = _install(app, settings, service, contents)
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
     store = FileStore(contents, cache, rehasher)
     usage = UsageCounter(settings.registry)
@@ -115,7 +119,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     return app
 
 
-def _install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[Viewers, Metrics]:
+def _install(app: Flask, settings: Settings, service: ServiceSettings, contents: Contents) -> tuple[Viewers, Metrics]:
     try:
         from kdr_wsgi.jupyterhub.service import install  # Here, since it needs an extra.
     except ModuleNotFoundError as error:
@@ -123,4 +127,4 @@ def _install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[
         raise SettingError(
             "JUPYTERHUB_SERVICE_NAME", f"a service of a JupyterHub needs {error.name}; {remedy}"
         ) from error
-    return install(app, settings, service)
+    return install(app, settings, service, contents)

@@ -146,6 +146,13 @@ class MethodNotAllowed(RelayError):
     headers = (("Allow", "GET, HEAD, OPTIONS"),)
 
 
+class NotRevokedHere(RelayError):
+    """Whoever connects counts as the owner, to read and not to change anything."""
+
+    status = "403 Forbidden"
+    sentence = "Whoever reaches this address may read as the owner, and end nothing; in a terminal run: kdr revoke KEY"
+
+
 class PreconditionFailed(RelayError):
     """If-Match or If-Unmodified-Since is false (RFC 9110, 15.5.13)."""
 

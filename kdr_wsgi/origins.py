@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kdr_wsgi.headers import add_vary
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 Headers = list[tuple[str, str]]
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#\s]+)")
+
+
+_VARIABLES = {
+    name: f"HTTP_{name.upper().replace('-', '_')}"
+    for name in ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
+}
 
 
 def is_origin(text: str) -> bool:
@@ -78,6 +88,26 @@ class Origins:
         if origin in self.allowed or self.jupyter_allowed in (origin, "*"):
             return True
         return bool(self.jupyter_pattern and re.fullmatch(self.jupyter_pattern, origin))
+
+
+def is_own_page(headers: Mapping[str, str], location: str) -> bool:
+    """Whether the browser says that a page of the server's own origin makes the request.
+
+    Parameters
+    ----------
+    headers : mapping
+        Of the request.
+    location : str
+        Where the browser sees the server: scheme and host.
+    """
+    site = headers.get("Sec-Fetch-Site")
+    # Over plain HTTP browsers send no fetch metadata, but an origin with all that is no GET.
+    return site == "same-origin" if site is not None else headers.get("Origin") == location
+
+
+def told_by_browser(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the headers of a request that tell from which page it comes."""
+    return {name: environ[variable] for name, variable in _VARIABLES.items() if variable in environ}
 
 
 def with_credentials(headers: Headers, origin: str) -> Headers:

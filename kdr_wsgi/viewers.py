@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import urlsplit
 
 from hub.registration import Visibility
 from kdr_wsgi.catalog import Publication
 from kdr_wsgi.errors import UnknownKey
+from kdr_wsgi.locations import location_finder
+from kdr_wsgi.origins import Origins, told_by_browser
 from kdr_wsgi.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +31,14 @@ MEMBER = "kdr.member"
 #: The header in which the Jupyter relay tells the viewer to a server that was started behind it.
 VIEWER_HEADER = "KDR-Viewer"
 
+#: The header in which it tells that no page of another origin asks, one neither that is allowed to read files.
+OWN_PAGE_HEADER = "KDR-Own-Page"
+
 _VIEWER_VARIABLE = "HTTP_KDR_VIEWER"
+_OWN_PAGE_VARIABLE = "HTTP_KDR_OWN_PAGE"
+
+#: Of pages of other origins none is allowed what is for the owner alone.
+_OWN = Origins()
 
 
 class Viewers(Protocol):
@@ -56,12 +66,38 @@ class LocalViewers:
 
     def __init__(self, settings: Settings) -> None:
         self._find_readable = _readable_finder(settings)
+        self._behind_relay = settings.behind_relay
+        self._is_proxied = bool(settings.proxies)
+        self._find_location = location_finder(settings.proxies)
 
     def admit(self, environ: WSGIEnvironment, publication: Publication | None) -> Publication:
         """Return `publication` if its visibility is one that the sender may read."""
         if publication is None or publication.registration.visibility not in self._find_readable(environ):
             raise UnknownKey
         return publication
+
+    def is_owner(self, environ: WSGIEnvironment) -> bool:
+        """Whether the owner asks, by a page of this server, as a page of a window, or by a program.
+
+        Raises
+        ------
+        MalformedHost
+        """
+        if "private" not in self._find_readable(environ):
+            return False
+        if self._behind_relay:
+            return _OWN_PAGE_VARIABLE in environ
+        hosts = (environ.get("HTTP_HOST", ""), urlsplit(self._find_location(environ)).netloc)
+        return not _OWN.is_foreign(told_by_browser(environ), hosts)
+
+    def may_change(self, environ: WSGIEnvironment) -> bool:
+        """Whether the owner who asks may end registrations too, and not only read.
+
+        Through Jupyter, whose login and check against forgery stand before;
+        and over a unix socket, which is the owner's alone unless a proxy
+        comes over it for others.
+        """
+        return self._behind_relay or not (environ.get("REMOTE_ADDR") or self._is_proxied)
 
 
 def _readable_finder(settings: Settings) -> Callable[[WSGIEnvironment], frozenset[Visibility]]:

@@ -118,7 +118,7 @@ class KernelDataRelay(ExtensionApp):
         )
         base_url = server.base_url.rstrip("/")
         policy = Policy(base_url, origins, self.public_without_login, trusts_proxy=server.trust_xheaders)
-        route = RelayRoute(server.web_app, self._backend, policy)
+        route = RelayRoute(server.web_app, self._backend, policy, self.route)
         extensions = server.extension_manager.extensions
         advice = explain_route({name for name, package in extensions.items() if package.enabled}, self.route)
         if advice:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from urllib.parse import quote, unquote_plus
 
 from kdr_wsgi.locations import Location
-from kdr_wsgi.viewers import VIEWER_HEADER, Viewer
+from kdr_wsgi.viewers import OWN_PAGE_HEADER, VIEWER_HEADER, Viewer
 
 Headers = list[tuple[str, str]]
 
@@ -34,7 +34,13 @@ _ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def format_request(
-    method: str, target: str, headers: Iterable[tuple[str, str]], viewer: Viewer, location: Location
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+    viewer: Viewer,
+    location: Location,
+    *,
+    is_own_page: bool = False,
 ) -> bytes:
     """Return the request for the relay server.
 
@@ -48,6 +54,8 @@ def format_request(
         Those of the browser, with names as Tornado spells them.
     viewer : {"owner", "user", "anyone"}
     location : Location
+    is_own_page : bool
+        Whether no page of another origin asks, one neither that is allowed to read files.
     """
     if not target.isascii():
         target = quote(target.encode("latin-1"), safe=_ASCII)
@@ -58,6 +66,7 @@ def format_request(
         f"X-Forwarded-Proto: {location.scheme}",
         f"X-Forwarded-Prefix: {location.prefix}",
         f"{VIEWER_HEADER}: {viewer}",
+        *([f"{OWN_PAGE_HEADER}: 1"] if is_own_page else []),
         *(f"{name}: {value}" for name, value in headers if name in _PASSED_ON),
         "\r\n",
     ]

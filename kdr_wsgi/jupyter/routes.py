@@ -35,10 +35,13 @@ from kdr_wsgi.jupyter.exchange import Exchange
 from kdr_wsgi.jupyter.logins import Login, Logins, credentials_of
 from kdr_wsgi.jupyter.messages import Headers, format_request
 from kdr_wsgi.locations import Location
-from kdr_wsgi.origins import Origins, with_credentials
+from kdr_wsgi.origins import Origins, is_own_page, with_credentials
 
 if TYPE_CHECKING:
     from jupyter_server.auth import User
+
+#: Pages of no other origin are allowed what is for the owner alone.
+_NO_OTHERS = Origins()
 
 ANYONE = Login("anyone", is_by_token=False)
 
@@ -74,12 +77,13 @@ class Policy:
 class RelayRoute(HTTPServerConnectionDelegate):
     """What Tornado's application does with requests for ``{base_url}{route}/...``."""
 
-    def __init__(self, application: web.Application, backend: Backend, policy: Policy) -> None:
+    def __init__(self, application: web.Application, backend: Backend, policy: Policy, route: str) -> None:
         self.application = application
         self.allows_public_without_login = policy.public_without_login
         self.logins = Logins()
         self._backend = backend
         self._policy = policy
+        self._prefix = f"{policy.base_url}/{route}/"
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         """Take one request."""
@@ -96,6 +100,9 @@ class RelayRoute(HTTPServerConnectionDelegate):
         location = self._location_of(headers, context.protocol)
         hosts = (location.host, headers.get("Host", ""))
         is_foreign = not login.is_by_token and self._policy.origins.is_foreign(headers, hosts)
+        # What is not for a registration to answer begins with an underline, however that is spelled.
+        is_reserved = start_line.path.startswith(("_", "%"), len(self._prefix))
+        is_own = is_reserved and (login.is_by_token or not _NO_OTHERS.is_foreign(headers, hosts))
         exchange = Exchange(
             format_request(
                 start_line.method,
@@ -103,6 +110,7 @@ class RelayRoute(HTTPServerConnectionDelegate):
                 headers.get_all(),
                 "anyone" if is_foreign else login.viewer,
                 location,
+                is_own_page=is_own,
             ),
             connection,
             is_head=start_line.method == "HEAD",
@@ -110,6 +118,19 @@ class RelayRoute(HTTPServerConnectionDelegate):
         )
         connection.set_close_callback(partial(self._backend.abandon, exchange))
         self._backend.ask(exchange)
+
+    def may_change(self, headers: HTTPHeaders, scheme: str) -> bool:
+        """Whether the browser says that a page of this very origin makes a request."""
+        location = self._location_of(headers, scheme)
+        return is_own_page(headers, f"{location.scheme}://{location.host}")
+
+    def is_change(self, start_line: RequestStartLine) -> bool:
+        """Whether a request asks the relay server to change something, as it is asked for that."""
+        return start_line.method == "DELETE" and start_line.path.startswith(f"{self._prefix}_api/")
+
+    def is_of_jupyter(self, start_line: RequestStartLine) -> bool:
+        """Whether a request is for Jupyter to look at each time: the page that needs its token against forgery."""
+        return start_line.path.partition("?")[0] == f"{self._prefix}_status"
 
     def refuse(self, connection: HTTP1Connection) -> None:
         """Answer that only GET, HEAD and OPTIONS are understood (RFC 9110, 15.5.6)."""
@@ -153,6 +174,8 @@ class _Request(HTTPMessageDelegate):
         if start_line.method == "OPTIONS":
             # A preflight comes without a login, and its answer tells nothing of any file.
             self._route.relay(self._message, self._connection, ANYONE)
+        elif self._route.is_change(start_line) or self._route.is_of_jupyter(start_line):
+            self._ask_jupyter()
         elif start_line.method not in ("GET", "HEAD"):
             self._route.refuse(self._connection)
         else:
@@ -210,35 +233,53 @@ class LoginHandler(JupyterHandler):
             super().log_exception(typ, value, tb)
 
     def check_xsrf_cookie(self) -> None:
-        """Ask for no XSRF token: nothing is changed here, and who may read is decided by `Origins`."""
+        """Ask for Jupyter's token against forgery (XSRF) where something is changed; who may read `Origins` decides."""
+        if self.request.method == "DELETE":
+            super().check_xsrf_cookie()
 
     # Jupyter would send everybody without a login away, those who may read what is public too.
     @allow_unauthenticated
     async def get(self) -> None:
         """Answer GET, if the viewer is let in."""
-        login = await self._find_login()
+        login = await self._find_login("read")
         if login is None:
             if self._is_for_a_person():
                 self._send_to_login()
                 return
             raise web.HTTPError(403, "Log in to Jupyter, or send its token.")
         request = self.request
-        start_line = RequestStartLine(str(request.method), str(request.uri), request.version)
-        credentials = credentials_of(start_line.path, request.headers.get_all(), str(request.remote_ip))
+        credentials = credentials_of(str(request.uri), request.headers.get_all(), str(request.remote_ip))
         self._route.logins.remember(credentials, login)
+        self._relay(login)
+
+    head = get
+
+    @allow_unauthenticated
+    async def delete(self) -> None:
+        """Answer DELETE, if the viewer may write, and a page of this origin asks, or who has a token."""
+        login = await self._find_login("write")
+        if login is None or login == ANYONE:
+            raise web.HTTPError(403, "Log in to Jupyter, or send its token.")
+        if not login.is_by_token and not self._route.may_change(self.request.headers, str(self.request.protocol)):
+            raise web.HTTPError(403, "Only a page of this server, or who sends its token, may change something.")
+        self._relay(login)
+
+    def _relay(self, login: Login) -> None:
+        request = self.request
+        start_line = RequestStartLine(str(request.method), str(request.uri), request.version)
+        if self._route.is_of_jupyter(start_line):
+            self.xsrf_token  # noqa: B018  # Where the browser has none, this gives it one, in a cookie.
         # Tornado has no other way to the cookies that a login has set.
         cookies = [("Set-Cookie", cookie.OutputString()) for cookie in getattr(self, "_new_cookie", {}).values()]
         connection = cast(HTTP1Connection, request.connection)
         self._route.relay(Message(start_line, request.headers), connection, login, cookies)
 
-    head = get
-
-    async def _find_login(self) -> Login | None:
+    async def _find_login(self, action: str) -> Login | None:
         user: User | None = self.current_user
         if user is None:
             return ANYONE if self._route.allows_public_without_login else None
-        if not await ensure_async(self.authorizer.is_authorized(self, user, "read", self.auth_resource)):
-            raise web.HTTPError(403, "This user may not read files.")
+        if not await ensure_async(self.authorizer.is_authorized(self, user, action, self.auth_resource)):
+            raise web.HTTPError(403, f"This user may not {action} files.")
         return Login("owner" if _is_owner(user) else "user", self.token_authenticated)
 
     def _is_for_a_person(self) -> bool:

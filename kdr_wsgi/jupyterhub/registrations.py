@@ -108,8 +108,11 @@ class Registrations:
         return jsonify(registrations=self._tell(owner, self._registry.registrations_of(owner)))
 
     def revoke(self) -> tuple[Response, int]:
-        """End a registration of the user's."""
-        owner = self._identify()
+        """End a registration of the user's, who asks with a token, or by the page of the service's own."""
+        member = self._viewers.identify_to_change(request.environ)
+        if member is None or not member.name:
+            raise TokenNeeded
+        owner = member.name
         key = request.args.get("key", "")
         if self._registry.revoke(key if is_key_of(owner, key) else owned_key(owner, key)):
             return jsonify({}), 200

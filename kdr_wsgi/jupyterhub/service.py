@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from hub.registry import Registry
+from kdr_wsgi.contents import Contents
 from kdr_wsgi.jupyterhub.logins import Logins
 from kdr_wsgi.jupyterhub.metrics import Metrics
 from kdr_wsgi.jupyterhub.oauth import LoginPages
@@ -21,14 +22,15 @@ def _home() -> Response:
     )
 
 
-def install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[HubViewers, Metrics]:
+def install(app: Flask, settings: Settings, service: ServiceSettings, contents: Contents) -> tuple[HubViewers, Metrics]:
     """Let an application log users of the hub in, and take their registrations; return who may read what, and counts.
 
     Raises
     ------
     RegistryError
     """
-    metrics = Metrics(Registry(settings.registry))
+    registry = Registry(settings.registry)
+    metrics = Metrics(registry)
     logins = Logins(service, settings.base_url, metrics.count_question)
     pages = LoginPages(logins, settings.base_url, service)
     pages.install(app)
@@ -36,5 +38,5 @@ def install(app: Flask, settings: Settings, service: ServiceSettings) -> tuple[H
     viewers = HubViewers(logins, pages, service)
     registrations = Registrations(settings, service, viewers)
     app.register_blueprint(registrations.blueprint(settings.route))
-    StatusPages(metrics, viewers, pages).install(app, settings.route)
+    StatusPages(metrics, viewers, pages, registry, contents, settings, service).install(app)
     return viewers, metrics

@@ -12,7 +12,7 @@ from kdr_wsgi.catalog import Publication
 from kdr_wsgi.errors import HubUnavailable, ScopeMissing, TokenRefused, UnknownKey
 from kdr_wsgi.jupyterhub.logins import Logins, Member
 from kdr_wsgi.jupyterhub.oauth import LoginPages, cookies_of
-from kdr_wsgi.origins import Origins
+from kdr_wsgi.origins import Origins, is_own_page, told_by_browser
 from kdr_wsgi.settings import ServiceSettings
 from kdr_wsgi.viewers import MEMBER
 
@@ -41,6 +41,7 @@ class HubViewers:
     def __init__(self, logins: Logins, pages: LoginPages, settings: ServiceSettings) -> None:
         self._logins = logins
         self._pages = pages
+        self._host = settings.host
         self._hosts = (urlsplit(settings.host).netloc,) if settings.host else ()
         self._origins = Origins()
 
@@ -86,6 +87,23 @@ class HubViewers:
             environ[MEMBER] = member.title
         return member
 
+    def identify_to_change(self, environ: WSGIEnvironment) -> Member | None:
+        """Return who asks for a change: by a token, or by the login of a browser whose page is the service's own.
+
+        Raises
+        ------
+        TokenRefused, ScopeMissing, HubUnavailable
+        """
+        member = self.identify_by_token(environ)
+        if member is None:
+            # Over HTTPS browsers send fetch metadata, which does without.
+            location = self._host or f"http://{environ.get('HTTP_HOST', '')}"
+            if is_own_page(told_by_browser(environ), location):
+                member = self._identify_by_cookie(environ)
+        if member is not None:
+            environ[MEMBER] = member.title
+        return member
+
     def identify_by_token(self, environ: WSGIEnvironment) -> Member | None:
         """Return whom the token in the request's header stands for; None: there is none.
 
@@ -118,10 +136,7 @@ class HubViewers:
         # Who follows a link sees the page himself. A page that asks by itself tells its origin, whatever else it says.
         if self._pages.is_navigation(environ) and "HTTP_ORIGIN" not in environ:
             return False
-        names = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
-        variables = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in names}
-        told = {name: environ[variable] for name, variable in variables.items() if variable in environ}
-        return self._origins.is_foreign(told, (environ.get("HTTP_HOST", ""), *self._hosts))
+        return self._origins.is_foreign(told_by_browser(environ), (environ.get("HTTP_HOST", ""), *self._hosts))
 
     def _admit_to_public(self, environ: WSGIEnvironment, publication: Publication) -> Publication:
         if publication.untrusted is None:

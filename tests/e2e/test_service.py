@@ -622,15 +622,17 @@ def test_administrators_see_what_is_going_on_and_others_do_not(
     assert is_read(shared.fetch(f"{url}0.png", "ada"))
     status, metrics = "/services/kdr/wwtkdr/_status", "/services/kdr/wwtkdr/_metrics"
     page = Browser(shared.origin).log_in("root", status)
-    assert (page.status, b'<tr><th scope="row">ada<td>' in page.body) == (200, True)
+    assert (page.status, b'<tr><th scope="row">ada<td class="number">' in page.body) == (200, True)
     told = json.loads(shared.fetch(f"{status}?format=json", "root").body)
-    counts = {each["user"]: each["count"] for each in told["registrations"]["by_user"]}
+    counts = {each["user"]: each["count"] for each in told["service"]["registrations"]["by_user"]}
     assert counts["ada"] == len(shared.ask_service("GET", "registrations", "ada")[1]["registrations"])
-    assert told["requests"] > 0
+    assert told["service"]["requests"] > 0
     assert b'kdr_requests_total{method="GET",status="200"}' in shared.fetch(metrics, "root").body
+    assert shared.fetch(metrics, "ada").status == 403
+    assert Browser(shared.origin).log_in("ada", metrics).status == 404
+    own = Browser(shared.origin).log_in("ada", status)
+    assert (own.status, str(tiles).encode() in own.body, b"The whole service" in own.body) == (200, True, False)
     for path in (status, metrics):
-        assert shared.fetch(path, "ada").status == 403
-        assert Browser(shared.origin).log_in("ada", path).status == 404
         assert shared.fetch(path).status == 401
 
 
