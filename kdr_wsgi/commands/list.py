@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 
 from kdr_wsgi.commands.common import (
@@ -17,6 +16,7 @@ from kdr_wsgi.commands.common import (
     printable_path,
 )
 from kdr_wsgi.commands.rows import Row, read_rows
+from kdr_wsgi.overview import tell
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    rows = read_rows(find_hub(options))
+    rows, trouble = read_rows(find_hub(options))
+    if trouble:
+        print(f"kdr: warning: {trouble}", file=sys.stderr)
     if options.json:
         print(json.dumps([_to_json(row) for row in rows], indent=1))
     elif not rows:
@@ -49,23 +51,7 @@ def _to_line(row: Row) -> str:
 
 
 def _to_json(row: Row) -> dict[str, object]:
-    registration = row.registration
-    told: dict[str, object] = {
-        "key": registration.key,
-        "kind": registration.kind,
-        "path": os.fsdecode(registration.root),
-        "partial_url": row.url,
-        "visibility": list(registration.audience) or registration.visibility,
-        "trusted": registration.trusted,
-        "headers": dict(registration.headers),
-        "content": registration.content or None,
-        "is_snapshot": registration.is_kept,
-        "claimed_at": registration.claimed_at,
-        "expires_at": registration.expires_at,
-    }
-    if row.usage is not None:
-        told |= row.usage._asdict()
-    return told
+    return {**tell(row.published, row.url), "headers": dict(row.registration.headers)}
 
 
 COMMAND = Command(

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from hub import JupyterRelayHub
 from hub.registration import Registration
-
-
-class Usage(NamedTuple):
-    """How a registration has been used.
-
-    Attributes
-    ----------
-    hits : int
-        Requests that were answered.
-    sent_bytes : int
-    accessed_at : float or None
-        Seconds since the epoch; None: never.
-    """
-
-    hits: int
-    sent_bytes: int
-    accessed_at: float | None
+from kdr_wsgi.overview import Published, look_over
+from kdr_wsgi.usage import Usage
 
 
 class Row(NamedTuple):
-    """A registration, its URL, and how it is used; None where nobody counts."""
+    """A registration and what is known of it, and its URL."""
 
-    registration: Registration
+    published: Published
     url: str
-    usage: Usage | None
+
+    @property
+    def registration(self) -> Registration:
+        """The registration itself."""
+        return self.published.registration
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was read of it; None: that cannot be told."""
+        return self.published.usage
 
 
-def read_rows(hub: JupyterRelayHub) -> list[Row]:
-    """Return what `hub` registers with has, in the order of the keys."""
+class Rows(NamedTuple):
+    """All rows, in the order of the keys, and why nobody can tell what was read; empty, where that can be told."""
+
+    rows: list[Row]
+    trouble: str
+
+
+def read_rows(hub: JupyterRelayHub) -> Rows:
+    """Return what `hub` registers with has."""
     registrations = hub.registrar.registrations()
-    # A shared relay server counts for its administrator.
-    usage = {} if hub.service else read_usage(hub.registry.path)
-    return [Row(registration, url, usage.get(registration.key)) for registration, url in registrations]
-
-
-def read_usage(_registry: Path) -> Mapping[str, Usage]:
-    """Return how the registrations of a registry are used, by their keys."""
-    return {}
+    if hub.service:  # What is on its disk, and what was read of it, its own status page tells.
+        return Rows([Row(Published(each, None, is_missing=False), url) for each, url in registrations], "")
+    published, trouble = look_over((registration for registration, _ in registrations), hub.registry.path)
+    return Rows([Row(each, url) for each, (_, url) in zip(published, registrations, strict=True)], trouble)

@@ -23,12 +23,25 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class Column(NamedTuple):
-    """A column of a table: its head, and what it says of a row."""
+    """A column of a table: its head, and what it says of a row.
+
+    Attributes
+    ----------
+    head : str
+    cell : callable
+    is_number : bool
+        It stands at the right.
+    folds : bool
+        Where it has no room it goes on in the next line.
+    explains_itself : bool
+        Whether its cells can be understood without the head.
+    """
 
     head: str
     cell: Callable[[Row], Text]
     is_number: bool = False
     folds: bool = False
+    explains_itself: bool = True
 
 
 def make_console(file: IO[str] | None = None) -> Console:
@@ -47,9 +60,9 @@ def columns_of(rows: Sequence[Row]) -> list[Column]:
     ]
     if any(row.usage for row in rows):
         columns += [
-            Column("HITS", lambda row: Text(f"{row.usage.hits:,}" if row.usage else ""), is_number=True),
-            Column("SENT", lambda row: Text(describe_bytes(row.usage.sent_bytes) if row.usage else ""), is_number=True),
-            Column("LAST READ", lambda row: Text(describe_access(row))),
+            Column("HITS", _hits, is_number=True, explains_itself=False),
+            Column("SENT", _sent, is_number=True, explains_itself=False),
+            Column("LAST READ", lambda row: Text(describe_access(row)), explains_itself=False),
         ]
     return columns
 
@@ -71,7 +84,8 @@ def make_table(
     for row in rows:
         # The columns may become narrower than that, the widest first, which those may not whose cells cannot wrap.
         key = Text(printable(keys(row.registration.key)), style="cyan", no_wrap=is_cut)
-        path = Text(printable_path(row.registration.root), no_wrap=is_cut)
+        path = _path(row)
+        path.no_wrap = is_cut
         table.add_row(key, *(column.cell(row) for column in columns), path)
     return table
 
@@ -96,9 +110,9 @@ def print_rows(console: Console, rows: Sequence[Row], *, is_wide: bool) -> None:
             head = Text().append(printable(short[row.registration.key]), style="cyan")
             for column in columns:
                 cell = column.cell(row)
-                head.append("  ").append(f"{column.head.lower()} " if column.is_number else "").append_text(cell)
+                head.append("  ").append("" if column.explains_itself else f"{column.head.lower()} ").append_text(cell)
             console.print(head, soft_wrap=True)
-            console.print(f"  {printable_path(row.registration.root)}", soft_wrap=True)
+            console.print(Text("  ").append_text(_path(row)), soft_wrap=True)
     if any(short[key] != key for key in short):
         hint = "Hashed keys are cut: kdr open, revoke and verify take them so; kdr list --wide has them whole."
         console.print(Text(hint, style="dim"))
@@ -124,9 +138,22 @@ def describe_span(seconds: float) -> str:
 
 def describe_access(row: Row) -> str:
     """Return when a registration was read last, seen from now."""
-    if row.usage is None or row.usage.accessed_at is None:
+    if row.usage is None or row.usage.last_at is None:
         return "never"
-    return f"{describe_span(max(0.0, time.time() - row.usage.accessed_at))} ago"
+    return f"{describe_span(max(0.0, time.time() - row.usage.last_at))} ago"
+
+
+def _hits(row: Row) -> Text:
+    return Text(f"{row.usage.hits:,}" if row.usage else "")
+
+
+def _sent(row: Row) -> Text:
+    return Text(describe_bytes(row.usage.body_bytes) if row.usage else "")
+
+
+def _path(row: Row) -> Text:
+    path = Text(printable_path(row.registration.root))
+    return Text("missing: ", style="red").append_text(path) if row.published.is_missing else path
 
 
 def _readers(registration: Registration) -> Text:

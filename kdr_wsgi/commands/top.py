@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kdr_wsgi.commands import completing
 from kdr_wsgi.commands.common import Command, find_hub, is_terminal, printable, printable_path
-from kdr_wsgi.commands.rows import Row, read_rows
+from kdr_wsgi.commands.rows import Row, Rows, read_rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +51,7 @@ def _parse_interval(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     hub = find_hub(options)
     if not is_terminal(sys.stdout) or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
-        for row in read_rows(hub):
+        for row in read_rows(hub).rows:
             print(_to_line(row))
         return 0
     _watch(lambda: read_rows(hub), options.interval)
@@ -62,12 +62,12 @@ def _to_line(row: Row) -> str:
     """Return what is told of a row where there is no terminal to tell it again and again."""
     use = "-  -  -"
     if row.usage is not None:
-        read_at = row.usage.accessed_at
-        use = f"{row.usage.hits}  {row.usage.sent_bytes}  {'-' if read_at is None else f'{read_at:.0f}'}"
+        read_at = row.usage.last_at
+        use = f"{row.usage.hits}  {row.usage.body_bytes}  {'-' if read_at is None else f'{read_at:.0f}'}"
     return f"{printable(row.registration.key)}  {use}  {printable_path(row.registration.root)}"
 
 
-def _watch(read: Callable[[], list[Row]], interval_seconds: float) -> None:
+def _watch(read: Callable[[], Rows], interval_seconds: float) -> None:
     """Show what is registered, again and again, until somebody types q.
 
     Raises
@@ -81,14 +81,14 @@ def _watch(read: Callable[[], list[Row]], interval_seconds: float) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     rates = Rates()
     rows = read()
-    rates.learn(rows, time.monotonic())
+    rates.learn(rows.rows, time.monotonic())
     with (
         Attention() as attention,
         Live(_screen(rows, rates, console.size), console=console, screen=True, auto_refresh=False) as live,
     ):
         while not attention.is_called_within(interval_seconds):
             rows = read()
-            rates.learn(rows, time.monotonic())
+            rates.learn(rows.rows, time.monotonic())
             live.update(_screen(rows, rates, console.size), refresh=True)
     if attention.signal == signal.SIGINT:
         raise KeyboardInterrupt
@@ -156,7 +156,7 @@ class Rates:
 
     def learn(self, rows: Sequence[Row], now: float) -> None:
         """Compare what has been used by `now`, in seconds, with what had been the last time."""
-        used = {row.registration.key: (row.usage.hits, row.usage.sent_bytes) for row in rows if row.usage}
+        used = {row.registration.key: (row.usage.hits, row.usage.body_bytes) for row in rows if row.usage}
         seconds = now - self._seen_at
         self._rates = {
             # Counts begin anew where a key was revoked and claimed again.
@@ -175,13 +175,14 @@ class Rates:
         return sum(hits for hits, _ in self._rates.values()), sum(sent for _, sent in self._rates.values())
 
 
-def _screen(rows: Sequence[Row], rates: Rates, size: tuple[int, int]) -> RenderableType:
+def _screen(looked_at: Rows, rates: Rates, size: tuple[int, int]) -> RenderableType:
     """Return what a terminal of this size shows: what is used most comes first."""
     from rich.console import Group
     from rich.text import Text
 
     from kdr_wsgi.commands import keys, tables
 
+    rows, trouble = looked_at
     width, height = size
     columns = tables.columns_of(rows)
     head = Text(f"{len(rows):,} registered", style="bold")
@@ -193,20 +194,15 @@ def _screen(rows: Sequence[Row], rates: Rates, size: tuple[int, int]) -> Rendera
             tables.Column("SENT/S", lambda row: Text(f"{tables.describe_bytes(rates.of(row)[1])}/s"), is_number=True),
         ]
     short = keys.shorten([row.registration.key for row in rows])
-    order = sorted(
-        rows, key=lambda row: (rates.of(row), row.usage.accessed_at or 0.0 if row.usage else 0.0), reverse=True
-    )
+    order = sorted(rows, key=lambda row: (rates.of(row), row.usage.last_at or 0.0 if row.usage else 0.0), reverse=True)
     room = max(1, height - _OTHER_LINES)
     shown = order[:room]
     if width < tables.TABLE_COLUMNS:
         columns = columns[1:3] if len(columns) > 3 else columns[:1]
     table = tables.make_table(shown, columns, short.__getitem__, is_cut=True)
     rest = f"and {len(rows) - room:,} more; " if len(rows) > room else ""
-    return Group(head, Text(), table, Text(f"{rest}q: end", style="dim"))
-
-
-def _read_at(row: Row) -> float:
-    return (row.usage.accessed_at if row.usage else None) or 0.0
+    foot = Text(f"{rest}q: end", style="dim")
+    return Group(head, Text(trouble, style="red"), table, foot)
 
 
 COMMAND = Command(

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,9 @@ from rich.console import Console
 
 from hub import JupyterRelayHub
 from kdr_wsgi.cli import main
-from kdr_wsgi.commands import rows
-from kdr_wsgi.commands.rows import Usage
+from kdr_wsgi.commands.rows import read_rows
 from kdr_wsgi.commands.tables import describe_bytes, print_rows
+from kdr_wsgi.usage import Usage, add_usage, usage_path
 from tests.kdr_wsgi.commands.conftest import KDR, Kdr
 from tests.terminals import plain, run_in_terminal
 
@@ -67,13 +69,13 @@ def test_elsewhere_than_on_a_terminal_the_lines_are_as_scripts_read_them(
 def test_on_a_terminal_it_is_a_table_whose_keys_can_be_given_to_other_commands(
     filled: str, registry_path: Path, tree: Path
 ) -> None:
-    code, shown = run_in_terminal([*KDR, "list", "--registry", str(registry_path)], columns=120)
+    code, shown = run_in_terminal([*KDR, "list", "--registry", str(registry_path)], columns=160)
     head, *rows, hint = plain(shown).splitlines()
-    assert (code, head.split()) == (0, ["KEY", "KIND", "WHO", "MAY", "READ", "ENDS", "PATH"])
+    assert (code, head.split()) == (0, "KEY KIND WHO MAY READ ENDS HITS SENT LAST READ PATH".split())
     told = {tuple(part.strip() for part in row.split("  ") if part.strip()) for row in rows}
     assert told == {
-        (filled[:8], "tree", "private", "never", str(tree)),
-        ("cube", "tree", "public", "in 2 h", str(tree)),
+        (filled[:8], "tree", "private", "never", "0", "0 B", "never", str(tree)),
+        ("cube", "tree", "public", "in 2 h", "0", "0 B", "never", str(tree)),
     }
     assert "kdr list --wide has them whole" in hint
     assert main(["revoke", filled[:8], "--registry", str(registry_path)]) == 0
@@ -86,15 +88,15 @@ def test_where_there_is_room_or_it_is_asked_for_keys_are_whole(filled: str, regi
         run_in_terminal(command, columns=250)[1],
         run_in_terminal([*command, "--wide"], columns=40)[1],
     ):
-        assert f"{filled}  tree  private       never   {tree}\n" in plain(shown)
+        assert f"{filled}  tree  private       never      0   0 B  never      {tree}\n" in plain(shown)
         assert "cut" not in plain(shown)
 
 
 @pytest.mark.parametrize("columns", [20, 40, 59])
 def test_a_narrow_terminal_still_shows_everything(filled: str, registry_path: Path, tree: Path, columns: int) -> None:
     _, shown = run_in_terminal([*KDR, "list", "--registry", str(registry_path)], columns=columns)
-    assert f"{filled[:8]}  tree  private  never\n  {tree}\n" in plain(shown)
-    assert f"cube  tree  public  in 2 h\n  {tree}\n" in plain(shown)
+    assert f"{filled[:8]}  tree  private  never  hits 0  sent 0 B  last read never\n  {tree}\n" in plain(shown)
+    assert f"cube  tree  public  in 2 h  hits 0  sent 0 B  last read never\n  {tree}\n" in plain(shown)
 
 
 def test_in_a_table_what_has_no_room_goes_on_in_the_next_line(kdr: Kdr, tree: Path, registry_path: Path) -> None:
@@ -132,20 +134,32 @@ def test_a_terminal_is_sent_no_control_characters_of_a_path(kdr: Kdr, tmp_path: 
     assert "[red]\\udcff\\n" in shown
 
 
-def test_how_registrations_are_used_has_columns_where_it_is_counted(
-    filled: str, registry_path: Path, kdr: Kdr, monkeypatch: pytest.MonkeyPatch
+def test_how_registrations_are_used_and_what_is_missing_is_told(
+    filled: str, registry_path: Path, kdr: Kdr, tmp_path: Path
 ) -> None:
-    used = {"cube": Usage(1234, 5_600_000, time.time() - 300)}
-    monkeypatch.setattr(rows, "read_usage", lambda registry: used)
+    kdr("publish", str(tmp_path), "--key", "gone")
+    with closing(JupyterRelayHub(key_prefix="", registry=registry_path).registry) as registry:
+        gone = registry.find("gone")
+        assert gone is not None
+        registry.claim(replace(gone, root=b"/nowhere"))
+    add_usage(usage_path(registry_path), {"cube": Usage(1234, 5_600_000, time.time() - 300)})
     console = Console(width=120, record=True, file=io.StringIO(), highlight=False, markup=False)
-    found = rows.read_rows(JupyterRelayHub(key_prefix="", registry=registry_path))
-    print_rows(console, found, is_wide=False)
+    print_rows(console, read_rows(JupyterRelayHub(key_prefix="", registry=registry_path)).rows, is_wide=False)
     shown = console.export_text()
     assert re.search(r"cube +tree +public +in 2 h +1,234 +5\.6 MB +5 min ago", shown)
-    assert re.search(rf"{filled[:8]} +tree +private +never +never", shown)
+    assert re.search(rf"{filled[:8]} +tree +private +never +0 +0 B +never", shown)
+    assert re.search(r"gone .* missing: /nowhere", shown)
     told = {entry["key"]: entry for entry in json.loads(kdr("list", "--json")[1])}
-    assert (told["cube"]["hits"], told["cube"]["sent_bytes"]) == (1234, 5_600_000)
-    assert "hits" not in told[filled]
+    assert (told["cube"]["hits"], told["cube"]["body_bytes"]) == (1234, 5_600_000)
+    assert told["gone"]["is_missing"]
+
+
+def test_what_was_read_may_be_unknown(filled: str, registry_path: Path, kdr: Kdr) -> None:
+    usage_path(registry_path).mkdir()
+    code, printed, warned = kdr("list", "--json")
+    assert code == 0
+    assert {entry["hits"] for entry in json.loads(printed)} == {None}
+    assert "warning" in warned
 
 
 @pytest.mark.parametrize(

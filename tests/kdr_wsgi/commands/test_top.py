@@ -8,8 +8,10 @@ import pytest
 
 from hub.registration import Registration
 from kdr_wsgi.commands import top
-from kdr_wsgi.commands.rows import Row, Usage
+from kdr_wsgi.commands.rows import Row, Rows
 from kdr_wsgi.commands.top import Rates
+from kdr_wsgi.overview import Published
+from kdr_wsgi.usage import Usage
 from tests.kdr_wsgi.commands.conftest import KDR, Kdr
 from tests.terminals import terminal
 
@@ -64,10 +66,10 @@ def test_a_narrow_terminal_shows_each_in_one_line(command: list[str]) -> None:
 
 def test_without_a_terminal_it_tells_once_and_ends(command: list[str], tree: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert (run.stdout, run.stderr) == (f"tiles  -  -  -  {tree}\n", "")
+    assert (run.stdout, run.stderr) == (f"tiles  0  0  -  {tree}\n", "")
     with terminal(command, TERM="dumb") as running:
         assert running.wait() == 0
-        assert running.shown == f"tiles  -  -  -  {tree}\r\n"
+        assert running.shown == f"tiles  0  0  -  {tree}\r\n"
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "x"])
@@ -76,9 +78,9 @@ def test_an_interval_that_makes_no_sense_is_refused(seconds: str) -> None:
     assert (run.returncode, f"{seconds!r} is no number of seconds" in run.stderr) == (2, True)
 
 
-def row(key: str, hits: int | None = None, sent_bytes: int = 0, accessed_at: float | None = None) -> Row:
-    usage = None if hits is None else Usage(hits, sent_bytes, accessed_at)
-    return Row(Registration(key, "tree", os.fsencode(f"/{key}")), "", usage)
+def row(key: str, hits: int | None = None, body_bytes: int = 0, last_at: float | None = None) -> Row:
+    usage = None if hits is None else Usage(hits, body_bytes, last_at)
+    return Row(Published(Registration(key, "tree", os.fsencode(f"/{key}")), usage, is_missing=False), "")
 
 
 def test_rates_are_what_has_been_added_from_one_look_to_the_next() -> None:
@@ -102,7 +104,8 @@ def test_what_is_used_most_stands_first_and_what_has_no_room_is_counted(capsys: 
     rates.learn(before, 0.0)
     rates.learn([before[0], row("busy", 20, 4_000_000, 101.0), *before[2:]], 2.0)
     console = Console(width=120, height=7, highlight=False, markup=False)
-    console.print(top._screen([before[0], row("busy", 20, 4_000_000, 101.0), *before[2:]], rates, console.size))
+    now = Rows([before[0], row("busy", 20, 4_000_000, 101.0), *before[2:]], "")
+    console.print(top._screen(now, rates, console.size))
     head, _, titles, *lines, end = capsys.readouterr().out.splitlines()
     assert head.strip() == "4 registered, 10.0 requests/s, 2.0 MB/s"
     assert titles.split()[:2] == ["KEY", "KIND"]
