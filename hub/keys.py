@@ -89,3 +89,8 @@ def check_chosen_key(key: str) -> str:
     if is_hash(check_key(key)):
         raise InvalidKey(key, "it has the form of a hash, which names its content; choose another word")
     return key
+
+
+def shorten_key(key: str) -> str:
+    """Return `key` as people are shown it: all of one that somebody chose, the begin of a hash."""
+    return key[:8] if _HASH.fullmatch(key) else key

@@ -43,7 +43,7 @@ _EXTENSIONS: dict[str, tuple[str, ...]] = {
 _BY_EXTENSION = {extension: Preview(page) for page, extensions in _EXTENSIONS.items() for extension in extensions}
 
 #: Files that say what the folder is that they are in: a Zarr store of version 3 or 2, a pyramid of toasty.
-_MARKS = {"zarr.json": _ZARR, ".zgroup": _ZARR, ".zarray": _ZARR, "index_rel.wtml": _PYRAMID}
+MARKS = {"zarr.json": _ZARR, ".zgroup": _ZARR, ".zarray": _ZARR, "index_rel.wtml": _PYRAMID}
 
 #: More levels no pyramid of tiles has.
 _MAX_LEVELS = 32
@@ -78,7 +78,7 @@ def find_folder_preview(names: Iterable[str]) -> Preview | None:
     levels = 0
     are_levels = True
     for name in names:
-        mark = _MARKS.get(name)
+        mark = MARKS.get(name)
         if mark is _ZARR:
             return mark
         found = found or mark
@@ -88,11 +88,6 @@ def find_folder_preview(names: Iterable[str]) -> Preview | None:
     if found is None and are_levels and 0 < levels <= _MAX_LEVELS:
         return _PYRAMID
     return found
-
-
-def is_mark(name: str) -> bool:
-    """Whether a file called `name` says what the folder is that it is in."""
-    return name in _MARKS
 
 
 def preview_url(preview: Preview, key: str, entry: bytes, *, before: str) -> str:

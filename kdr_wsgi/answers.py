@@ -128,13 +128,18 @@ def _answer_spans(environ: WSGIEnvironment, head: Head, file: File | KeptFile, s
     return Answer("206 Partial Content", headers, parts.body(file))
 
 
-def answer_error(environ: WSGIEnvironment, error: RelayError) -> Answer:
-    """Return the answer that tells the client of `error`, as plain text, or as JSON where the client prefers that."""
+def prefers_json(environ: WSGIEnvironment, other: str) -> bool:
+    """Whether the client would rather have JSON than the media type `other` (RFC 9110, 12.5.1)."""
     preference = environ.get("HTTP_ACCEPT", "")
     # Werkzeug's parser takes time with the square of the length.
     accepted = parse_accept_header(preference if len(preference) <= 1000 else None, MIMEAccept)
-    content_type = accepted.best_match(["text/plain", "application/json"], default="text/plain")
-    if content_type == "application/json":
+    return accepted.best_match([other, "application/json"], default=other) == "application/json"
+
+
+def answer_error(environ: WSGIEnvironment, error: RelayError) -> Answer:
+    """Return the answer that tells the client of `error`, as plain text, or as JSON where the client prefers that."""
+    if prefers_json(environ, "text/plain"):
+        content_type = "application/json"
         text = json.dumps({"status": int(error.status[:3]), "error": str(error)})
     else:
         content_type, text = "text/plain; charset=utf-8", str(error)

@@ -74,6 +74,18 @@ def open_directory(root: bytes, names: list[bytes]) -> int:
     return _follow(root, names, _walk_to_directory)
 
 
+def stat_entry(root: bytes, names: list[bytes]) -> os.stat_result:
+    """Return the status of what `names` lead to, by the rules of `open_file`, whatever it is; nothing is opened.
+
+    Raises
+    ------
+    NoSuchEntry
+        Missing, or outside.
+    NotReadable
+    """
+    return _follow(root, names, _walk_to_status)
+
+
 def open_root_file(root: bytes) -> int:
     """Open the regular file `root`.
 
@@ -176,6 +188,19 @@ def _walk_to_directory(root: bytes, names: list[bytes]) -> int:
         return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     finally:
         os.close(directory)
+
+
+def _walk_to_status(root: bytes, names: list[bytes]) -> os.stat_result:
+    directory = _enter(root, names[:-1])
+    try:
+        if not names:
+            return os.fstat(directory)
+        status = os.stat(names[-1], dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.close(directory)
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return status
 
 
 def _enter(root: bytes, names: list[bytes]) -> int:

@@ -16,6 +16,7 @@ from gunicorn.http.wsgi import FileWrapper
 
 from kdr_wsgi.multipart import StreamedRanges
 from kdr_wsgi.sending import Rest
+from kdr_wsgi.streams import LAST_CHUNK, Stream
 
 #: How long no connection is accepted after one could not be for want of a descriptor.
 ACCEPT_PAUSE_SECONDS = 0.05
@@ -100,7 +101,7 @@ class Connection(socket.socket):
         self._received = b""
         self._head_since: float | None = None
         self._held: list[bytes] | None = None
-        self._stream: FileWrapper | StreamedRanges | None = None
+        self._stream: FileWrapper | StreamedRanges | Stream | None = None
         self._ended_at: float | None = None
         self._dropped_bytes = 0
         self.rest: Rest | None = None
@@ -202,7 +203,7 @@ class Connection(socket.socket):
 
     def take_stream(self, body: Iterable[bytes]) -> bool:
         """Take over the body of an answer, if it is one that is read as it is sent, and say so."""
-        if self._held is None or not isinstance(body, (FileWrapper, StreamedRanges)):
+        if self._held is None or not isinstance(body, (FileWrapper, StreamedRanges, Stream)):
             return False
         self._stream = body
         return True
@@ -225,6 +226,10 @@ class Connection(socket.socket):
         held, stream, self._held, self._stream = self._held, self._stream, None, None
         if not held:
             return
+        if isinstance(stream, Stream) and held[-1] == LAST_CHUNK:
+            # To gunicorn, which has written its head and its end, the body is empty.
+            held.pop()
+            stream = stream.in_chunks()
         if len(held) > _PIECES:
             held = [b"".join(held)]
         if stream is not None:

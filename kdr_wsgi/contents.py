@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hub.content.manifests import ManifestStore, Tree
+from hub.content.signatures import unpack_signature
 from hub.content.snapshots import object_entry
 from hub.errors import ManifestError
 from hub.registration import Registration, Source
@@ -55,10 +56,25 @@ class Promise(NamedTuple):
 
 
 class Child(NamedTuple):
-    """What is in a folder; `signature` is None for a folder."""
+    """What is in a folder.
+
+    Attributes
+    ----------
+    name : bytes
+    is_folder : bool
+    size_bytes : int or None
+        None where it is not known, as of a folder.
+    modified_ns : int or None
+        Nanoseconds since the epoch.
+    is_served : bool
+        Whether it has a URL: a pipe has none, nor what a link leads to outside.
+    """
 
     name: bytes
-    signature: bytes | None
+    is_folder: bool
+    size_bytes: int | None = None
+    modified_ns: int | None = None
+    is_served: bool = True
 
 
 class Contents:
@@ -105,8 +121,15 @@ class Contents:
             below = object_entry(tree.manifest.hash(position)) if source.is_kept else name
             yield Place(source.root, below, tree.signature(position))
 
-    def list_folder(self, registration: Registration, folder: bytes, limit: int) -> tuple[list[Child], int]:
-        """Return the first `limit` of what is in a folder of a tree, and how many files are behind these.
+    def list_folder(self, registration: Registration, folder: bytes, after: bytes = b"") -> Iterator[Child]:
+        """Return what is in a folder of a tree, in the order of the entries.
+
+        Parameters
+        ----------
+        registration : Registration
+        folder : bytes
+        after : bytes
+            A name, with a slash at its end if it is that of a folder; all that comes before it is left out, and it too.
 
         Raises
         ------
@@ -115,21 +138,23 @@ class Contents:
         ManifestUnavailable
         """
         _, tree = next(self._trees(registration))
-        manifest = tree.manifest
         prefix = b"".join(name + b"/" for name in split_entry(folder))
-        position, stop = manifest.folder(prefix)
+        position, stop = tree.manifest.folder(prefix)
         if prefix and position == stop:
             raise NoSuchEntry
-        children: list[Child] = []
-        while position < stop and len(children) < limit:
-            name, slash, _ = manifest[position][len(prefix) :].partition(b"/")
-            if slash:
-                children.append(Child(name, None))
-                _, position = manifest.folder(prefix + name + slash)
-            else:
-                children.append(Child(name, tree.signature(position)))
-                position += 1
-        return children, stop - position
+        if after:
+            position = max(position, tree.manifest.position_after(prefix + after))
+        return _children(tree, prefix, position, stop)
+
+    def has_file(self, registration: Registration, entry: bytes) -> bool:
+        """Whether a tree has a file `entry`.
+
+        Raises
+        ------
+        ManifestUnavailable
+        """
+        _, tree = next(self._trees(registration))
+        return tree.manifest.find(b"/".join(split_entry(entry))) is not None
 
     def measure(self, registration: Registration) -> tuple[int, int]:
         """Return how many bytes, and files, are promised of a tree.
@@ -161,6 +186,19 @@ class Contents:
             yield source, tree
         if failure and not found:
             raise ManifestUnavailable(str(failure)) from failure
+
+
+def _children(tree: Tree, prefix: bytes, position: int, stop: int) -> Iterator[Child]:
+    manifest = tree.manifest
+    while position < stop:
+        name, slash, _ = manifest[position][len(prefix) :].partition(b"/")
+        if slash:
+            yield Child(name, is_folder=True)
+            _, position = manifest.folder(prefix + name + slash)
+        else:
+            size_bytes, modified_ns, _, _ = unpack_signature(tree.signature(position))
+            yield Child(name, is_folder=False, size_bytes=size_bytes, modified_ns=modified_ns)
+            position += 1
 
 
 def _find_position(tree: Tree, entry: bytes) -> int:

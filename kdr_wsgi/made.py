@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 from blake3 import blake3
 
 from hub.registration import Registration
@@ -22,6 +25,18 @@ _RELATIVE_SUFFIX = b"_rel.wtml"
 
 #: More than any that has no more elements than are read.
 MAX_SOURCE_BYTES = 4 * 1024 * 1024
+
+
+def find_made_name(source: bytes) -> bytes | None:
+    """Return the name of what can be made from a file called `source`; None if there is none such."""
+    if not source.endswith(_RELATIVE_SUFFIX) or not _can_make():
+        return None
+    return source.removesuffix(_RELATIVE_SUFFIX) + _SUFFIX
+
+
+@cache
+def _can_make() -> bool:
+    return find_spec("wwt_data_formats") is not None
 
 
 class MadeFiles:

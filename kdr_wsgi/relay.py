@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
@@ -26,7 +27,8 @@ from kdr_wsgi.errors import (
     StorageFailing,
 )
 from kdr_wsgi.files import AnyFile
-from kdr_wsgi.listing import MAX_ROWS, Folder, answer_listing, list_on_disk, list_promised
+from kdr_wsgi.folders import Folder, FolderOnDisk, SortedFolder
+from kdr_wsgi.listing import answer_listing
 from kdr_wsgi.locations import location_finder
 from kdr_wsgi.made import MadeFiles
 from kdr_wsgi.representations import Representations, is_negotiated
@@ -202,10 +204,13 @@ class FileRelay:
         try:
             return self._answer_entry(environ, publication, entry + b"index.html")
         except (NoSuchEntry, IsDirectory):
-            folder = self._list(publication.registration, entry)
-            return answer_listing(publication, folder, with_body=environ["REQUEST_METHOD"] == "GET")
+            folder = self._find_folder(publication.registration, entry)
+            return answer_listing(environ, publication, entry, folder)
 
-    def _list(self, registration: Registration, entry: bytes) -> Folder:
-        if registration.content:
-            return list_promised(entry, *self._contents.list_folder(registration, entry, MAX_ROWS))
-        return list_on_disk(registration.root, entry)
+    def _find_folder(self, registration: Registration, entry: bytes) -> Folder:
+        if not registration.content:
+            return FolderOnDisk(registration.root, entry)
+        return SortedFolder(
+            partial(self._contents.list_folder, registration, entry),
+            lambda name: self._contents.has_file(registration, entry + name),
+        )

@@ -89,7 +89,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     that stall ended.
 
     It is made for this application, whose streams have their length in the
-    head of the answer.
+    head of the answer, or are a `kdr_wsgi.streams.Stream`.
 
     Between two requests gunicorn does that too: two wake-ups for each. These
     threads wait a while first, as long as there is one for each connection.

@@ -71,7 +71,8 @@ class Connection:
         _, status, reason = first.split(" ", 2)
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         lengths = [int(value) for name, value in headers if name.lower() == "content-length"]
-        assert not any(name.lower() == "transfer-encoding" for name, _ in headers)
+        if any(name.lower() == "transfer-encoding" for name, _ in headers):
+            return Answer(int(status), reason, headers, *self._receive_chunks())
         length = 0 if method == "HEAD" or status in ("204", "304") else lengths[0]
         parts, size = [self.buffer], len(self.buffer)
         while size < length:
@@ -86,6 +87,33 @@ class Connection:
         received = b"".join(parts)
         body, self.buffer = received[:length], received[length:]
         return Answer(int(status), reason, headers, body, len(body) == length)
+
+    def _receive_chunks(self) -> tuple[bytes, bool]:
+        """Return the body, and whether it was whole."""
+        chunks: list[bytes] = []
+        while self._fill(b"\r\n"):
+            line, _, self.buffer = self.buffer.partition(b"\r\n")
+            size = int(line, 16)
+            if not self._fill(size_bytes=size + 2):
+                break
+            if size == 0:
+                self.buffer = self.buffer[2:]
+                return b"".join(chunks), True
+            chunks.append(self.buffer[:size])
+            self.buffer = self.buffer[size + 2 :]
+        return b"".join(chunks), False
+
+    def _fill(self, until: bytes = b"", size_bytes: int = 0) -> bool:
+        """Receive so much, or something; return False if the connection ends before."""
+        while until not in self.buffer or len(self.buffer) < size_bytes:
+            try:
+                more = self.socket.recv(65536)
+            except ConnectionResetError:
+                return False
+            if not more:
+                return False
+            self.buffer += more
+        return True
 
 
 def fetch(

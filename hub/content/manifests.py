@@ -20,7 +20,7 @@ import sys
 import time
 from array import array
 from binascii import hexlify
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
@@ -186,6 +186,10 @@ class Manifest:
             return 0, self._count
         # "0" follows the slash in the order of bytes.
         return bisect_left(self, prefix), bisect_left(self, prefix[:-1] + b"0")
+
+    def position_after(self, entry: bytes) -> int:
+        """Return the position of the first entry behind `entry`; behind all of a folder, if that ends with a slash."""
+        return self.folder(entry)[1] if entry.endswith(b"/") else bisect_right(self, entry)
 
     def _number(self, column: int, position: int) -> int:
         number: int = _NUMBER.unpack_from(self._bytes, column + position * _NUMBER.size)[0]

@@ -60,6 +60,9 @@ class Exchange:
         Whether the answer has no body (RFC 9110, 9.3.2).
     adjust : callable, optional
         Changes the headers of the answer.
+    knows_chunks : bool
+        Whether the browser speaks HTTP/1.1. To another one only the end of the connection tells where an answer ends
+        that comes without its length; Tornado would keep the connection if it was asked to.
 
     Attributes
     ----------
@@ -67,7 +70,10 @@ class Exchange:
         When it was first sent or put in the queue, by the clock of the loop.
     """
 
-    __slots__ = ("_adjust", "_reader", "asked_at", "attempts", "has_begun", "is_head", "is_over", "request")
+    __slots__ = (
+        *("_adjust", "_ends_connection", "_knows_chunks", "_reader", "_written"),
+        *("asked_at", "attempts", "has_begun", "is_head", "is_over", "request"),
+    )
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class Exchange:
         *,
         is_head: bool,
         adjust: Callable[[Headers], Headers] | None = None,
+        knows_chunks: bool = True,
     ) -> None:
         self.request = request
         self.is_head = is_head
@@ -85,22 +92,31 @@ class Exchange:
         self._reader = reader
         self.asked_at = 0.0
         self._adjust = adjust
+        self._knows_chunks = knows_chunks
+        self._ends_connection = False
+        self._written: Future[None] | None = None
 
     def begin(self, status: int, reason: str, headers: Headers, chunk: bytes) -> Future[None]:
         """Pass the head on, with what has come of the body."""
         self.has_begun = True
         if self._adjust is not None:
             headers = self._adjust(headers)
-        return self._reader.write_headers(ResponseStartLine("HTTP/1.1", status, reason), _Untouched(headers), chunk)
+        untouched = _Untouched(headers)
+        self._ends_connection = not (self._knows_chunks or self.is_head or "Content-Length" in untouched)
+        self._written = self._reader.write_headers(ResponseStartLine("HTTP/1.1", status, reason), untouched, chunk)
+        return self._written
 
     def pass_on(self, chunk: bytes) -> Future[None]:
         """Pass a part of the body on."""
-        return self._reader.write(chunk)
+        self._written = self._reader.write(chunk)
+        return self._written
 
     def end(self) -> None:
         """Say that the answer is whole."""
         self.is_over = True
         self._reader.finish()
+        if self._ends_connection and self._written is not None:
+            self._written.add_done_callback(lambda _: self._reader.close())
 
     def fail(self, status: int, reason: str, sentence: str, *further: tuple[str, str]) -> None:
         """Answer that there is no answer; or, where one has begun, break it off so that it is not taken as whole."""

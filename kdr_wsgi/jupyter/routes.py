@@ -115,6 +115,7 @@ class RelayRoute(HTTPServerConnectionDelegate):
             connection,
             is_head=start_line.method == "HEAD",
             adjust=self._adjustment(headers.get("Origin"), cookies),
+            knows_chunks=start_line.version == "HTTP/1.1",
         )
         connection.set_close_callback(partial(self._backend.abandon, exchange))
         self._backend.ask(exchange)

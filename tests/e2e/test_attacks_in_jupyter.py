@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 import pytest
@@ -149,6 +150,73 @@ def test_a_hostile_file_gets_nothing_with_the_login_of_who_looks_at_it(
         assert told["origin"] == "null"
         assert {what: told[what] for what in STOPPED if told[what] != "stopped"} == {}
         assert posted == []
+
+
+#: What somebody may call a file, so that whoever looks at the folder does something for them.
+NAMES = (
+    "<script>window.told = 1<!-- <script>",
+    "<img src=x onerror='window.told = 1'>",
+    '" onmouseover="window.told = 1" autofocus onfocus="window.told = 1" x="',
+    "javascript:window.told = 1",
+    "data:text&sol;html,<script>window.told = 1",
+    "<style>*{background:url(..)}",
+    "{{ 7 * 7 }}",
+    "${window.told = 1}",
+    "#.fits",
+    "?format=json",
+    "%2e%2e%2f",
+    "\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe",
+    "zq\nb\r.csv",
+    "\udcff.png",
+)
+
+
+@pytest.mark.parametrize("count", [0, 1500], ids=["the server's rows", "the script's rows"])
+def test_a_hostile_name_does_nothing_to_who_lists_the_folder(
+    jupyter: JupyterServer, hub: JupyterRelayHub, browser: Browser, tree: Path, count: int
+) -> None:
+    """The page of a listing runs with the login of whoever looks at it."""
+    folder = tree / "<script>window.told = 1<!-- '\""
+    folder.mkdir()
+    for name in NAMES:
+        (folder / name).write_text("harmless")
+    (folder / "picture.svg").write_text(FILES["picture.svg"].replace("@", "window.told = 1; parent.told = 1"))
+    for number in range(count):
+        (folder / f"{number}").touch()
+    url = hub.serve_tree(tree)
+    address = f"{jupyter.origin}{url}{quote(folder.name)}/"
+    context = browser.new_context()
+    told: list[str] = []
+    asked: list[str] = []
+    try:
+        page = context.new_page()
+        page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
+        page.on("dialog", lambda dialog: told.append(dialog.message))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("console", lambda message: told.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+        page.locator("html[data-state=ready]").wait_for()
+        rows = page.locator("tbody tr:not(.space)")
+        for position, name in enumerate(NAMES):
+            page.get_by_role("searchbox").fill(name.partition("\n")[0].replace("\udcff", "\ufffd").strip())
+            link = rows.locator("a.text").first
+            link.hover()
+            link.focus()
+            target = link.evaluate("link => link.href")
+            # Each link leads to a file of this folder.
+            body = page.evaluate("async (url) => (await fetch(url)).text()", target)
+            assert (position, target.startswith(address), body) == (position, True, "harmless")
+        page.get_by_role("searchbox").fill("picture.svg")
+        picture = rows.locator("img")
+        picture.evaluate("image => image.decode()")
+        page.wait_for_timeout(200)  # What is to be stopped does not tell when.
+        assert page.evaluate("window.told") is None
+        assert told == []
+        assert page.locator("script").count() == 1
+        assert [found for found in asked if not found.startswith(address)] == []
+    finally:
+        context.close()
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

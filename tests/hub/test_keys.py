@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import InvalidKey, RegistryError
-from hub.keys import MAX_KEY_BYTES, check_key, path_key
+from hub.keys import MAX_KEY_BYTES, check_key, path_key, shorten_key
 from hub.secret import read_secret
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "path-keys.json").read_text())
@@ -74,3 +74,16 @@ def test_a_secret_that_others_know_is_refused(registry_path: Path) -> None:
     path.symlink_to("/dev/zero")
     with pytest.raises(RegistryError, match="symbolic links"):
         read_secret(registry_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("tiles", "tiles"),
+        ("0123456789" * 6, "0123456789" * 6),
+        ("ab" * 32, "abababab"),
+        (f"{'0' * 64}-{'1' * 16}", "0" * 8),
+    ],
+)
+def test_of_a_hash_people_are_shown_the_begin(key: str, shown: str) -> None:
+    assert shorten_key(key) == shown

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hub.errors import InvalidKey
 from hub.keys import check_key
-from hub.previews import Preview, find_folder_preview, find_preview, is_mark, preview_url
+from hub.previews import Preview, find_folder_preview, find_preview, preview_url
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,6 @@ def test_the_names_in_a_folder_say_which_page_shows_it(names: list[str], page: s
 )
 def test_other_folders_have_no_preview(names: list[str]) -> None:
     assert find_folder_preview(names) is None
-
-
-def test_what_marks_a_folder_is_known_by_its_name() -> None:
-    assert [name for name in ("zarr.json", "index_rel.wtml", "x.zarr", "0/") if is_mark(name)] == [
-        "zarr.json",
-        "index_rel.wtml",
-    ]
 
 
 def _is_key(key: str) -> bool:

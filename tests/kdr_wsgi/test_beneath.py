@@ -87,3 +87,15 @@ def test_directories_open_for_listing(root: bytes) -> None:
     for names in ([b"up"], [b"out"], [b"sub", b"a"], [b"nothing"]):
         with pytest.raises(NoSuchEntry):
             beneath.open_directory(root, names)
+
+
+def test_the_status_of_what_links_lead_to_is_told_only_beneath_the_root(root: bytes) -> None:
+    a_file = os.stat(root + b"/sub/a")
+    for names in ([b"sub", b"a"], [b"in", b"a"], [b"absolute"]):
+        assert os.path.samestat(beneath.stat_entry(root, names), a_file)
+    for names in ([b"in"], [b"sub"]):
+        assert os.path.samestat(beneath.stat_entry(root, names), os.stat(root + b"/sub"))
+    assert os.path.samestat(beneath.stat_entry(root, []), os.stat(root))
+    for names in ([b"up"], [b"out"], [b"nothing"], [b"up", b"outside"], [b"sub", b"a", b"b"]):
+        with pytest.raises(NoSuchEntry):
+            beneath.stat_entry(root, names)
