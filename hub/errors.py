@@ -42,7 +42,27 @@ class NotATree(HubError, NotADirectoryError):
 
     def __init__(self, path: str) -> None:
         self.path = path
-        super().__init__(f"cannot serve {path!r} as a tree: it is not a directory; call serve_file")
+        super().__init__(
+            f"cannot serve {path!r} as a tree: it is neither a directory nor a zip archive, or an archive that was cut "
+            "off; call serve_file"
+        )
+
+
+class NoArchive(HubError, ValueError):
+    """A file is no zip archive, or the end of one is missing."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path!r} is no zip archive, or was cut off")
+
+
+class ArchiveError(HubError, ValueError):
+    """The members of a zip archive cannot be served."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot serve the members of {path!r}: {reason}")
 
 
 class InvalidKey(HubError, ValueError):
