@@ -279,7 +279,8 @@ class JupyterRelayHub:
         is_by_content = _check_content(content, key, snapshot, executor)
         if is_archive:
             self._index(root, path, content=is_by_content)
-        if is_by_content:
+            published = self._publish(claim, key)
+        elif is_by_content:
             published = self._publish_by_content(claim, snapshot, executor)
         else:
             published = self._publish(claim, key)

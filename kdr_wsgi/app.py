@@ -13,6 +13,7 @@ from hub.errors import RegistryError
 from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
+from kdr_wsgi.archives import ArchiveIndexes, Archives
 from kdr_wsgi.cache import FileCache
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.contents import Contents
@@ -103,8 +104,10 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
         viewers, metrics = _install(app, settings, service)
     contents = Contents(settings.registry)
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
-    store = FileStore(contents, cache, rehasher)
-    app.wsgi_app = FileRelay(catalog, contents, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    indexes = ArchiveIndexes(settings.registry, rehasher, service.max_manifest_bytes if service else 0)
+    archives = Archives(indexes, cache)
+    store = FileStore(contents, cache, rehasher, archives)
+    app.wsgi_app = FileRelay(catalog, contents, archives, store, viewers, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
         app.wsgi_app = HostCheck(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[method-assign]
     if metrics is not None:

@@ -120,13 +120,19 @@ def _parser() -> argparse.ArgumentParser:
         "publish",
         parents=[common],
         help="register a file or a directory and print its partial URL",
-        description="Register a file or a directory and print its partial URL: the server's address goes in front.",
+        description="Register a file, a directory, or the members of a zip archive (--tree), and print its partial "
+        "URL: the server's address goes in front.",
         epilog="example: kdr publish cube.fits --visibility public --ttl 3600",
     )
     publish.add_argument("path", metavar="PATH", help="a file or a directory")
     publish.add_argument("--key", metavar="K", help="the key in the URL (default: a hash of the path)")
     publish.add_argument(
         "--extension", metavar="E", default="", help="appended to a file's name in the URL, '.fits' say"
+    )
+    publish.add_argument(
+        "--tree",
+        action="store_true",
+        help="the members of a zip archive, as if it were unpacked, not the archive itself",
     )
     publish.add_argument(
         "--content",
@@ -168,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "gc",
         parents=[common],
         help="remove what has expired",
-        description="Remove what has expired, and the manifests that no registration needs any more.",
+        description="Remove what has expired, and the manifests and indexes that no registration needs any more.",
         epilog="example: kdr gc --snapshots /data/kept",
     )
     gc.add_argument("--missing", action="store_true", help="those too whose file or directory does not exist any more")
@@ -267,6 +273,7 @@ def _publish(options: argparse.Namespace) -> int:
             options.path,
             key=options.key,
             extension=options.extension,
+            is_tree=options.tree,
             content=options.content,
             snapshot=options.snapshot,
             visibility=visibility,
@@ -283,14 +290,16 @@ def _register(
     visibility: str | Sequence[str],
     key: str | None = None,
     extension: str = "",
+    is_tree: bool = False,
     content: bool = False,
     snapshot: str | None = None,
     ttl: float | None = None,
 ) -> str:
-    if not os.path.isdir(path):
+    if not (is_tree or os.path.isdir(path)):
         return hub.serve_file(path, extension, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
     if extension:
-        raise CommandError(f"--extension is for files, and {path!r} is a directory")
+        what = "is a directory" if os.path.isdir(path) else "is published by its members (--tree)"
+        raise CommandError(f"--extension is for files, and {path!r} {what}")
     return hub.serve_tree(path, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
 
 

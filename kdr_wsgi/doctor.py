@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from hub.content.archives import check_archive
 from hub.content.manifests import ManifestStore
-from hub.errors import InvalidOption, ManifestError, RegistryError, ServiceError
+from hub.errors import ArchiveError, InvalidOption, ManifestError, NoArchive, RegistryError, ServiceError
 from hub.jupyter_servers import running_servers
 from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
@@ -198,6 +199,11 @@ def _examine_place(registration: Registration, place: Source, store: ManifestSto
             store.open(registration.content, place.root)
         except ManifestError as error:
             return Finding("bad", f"{what}: {error}; publish it again, with content=True")
+    if registration.kind == "archive":
+        try:
+            check_archive(place.root)
+        except (ArchiveError, NoArchive) as error:
+            return Finding("bad", f"{what}: {error}; write it again, or revoke it")
     wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
     if not os.access(place.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it; change its mode, or revoke it")

@@ -11,11 +11,13 @@ from hub.errors import RegistryError
 from hub.registration import Registration
 from kdr_wsgi.acceleration import Acceleration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
+from kdr_wsgi.archives import Archives
 from kdr_wsgi.beneath import explain, split_entry
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
     HubUnavailable,
+    IndexUnavailable,
     InternalError,
     IsDirectory,
     ManifestUnavailable,
@@ -51,6 +53,7 @@ class FileRelay:
     ----------
     catalog : Catalog
     contents : Contents
+    archives : Archives
     store : FileStore
     viewers : Viewers
     settings : Settings
@@ -62,6 +65,7 @@ class FileRelay:
         self,
         catalog: Catalog,
         contents: Contents,
+        archives: Archives,
         store: FileStore,
         viewers: Viewers,
         settings: Settings,
@@ -69,6 +73,7 @@ class FileRelay:
     ) -> None:
         self._catalog = catalog
         self._contents = contents
+        self._archives = archives
         self._store = store
         self._made = MadeFiles(store)
         self._representations = Representations(store)
@@ -95,7 +100,7 @@ class FileRelay:
                 if target is None:
                     return self._other(environ, start_response)
                 answer = self._answer(environ, target)
-        except (HubUnavailable, ManifestUnavailable, StorageFailing) as error:
+        except (HubUnavailable, IndexUnavailable, ManifestUnavailable, StorageFailing) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
         except RelayError as error:
@@ -166,7 +171,7 @@ class FileRelay:
             return self._answer_with(environ, publication, entry, made, is_made=True)
         find_file = self._store.finder(registration, entry, file)
         if find_file is not None:
-            may_vary = is_negotiated(registration, file.media_type)
+            may_vary = is_negotiated(registration, file.media_type, is_packed=file.is_packed)
             self._shortcuts.add(environ, Shortcut(registration.key, publication, entry, may_vary, find_file))
         return self._answer_with(environ, publication, entry, file)
 
@@ -175,7 +180,7 @@ class FileRelay:
     ) -> Answer:
         registration = publication.registration
         with file:
-            if not is_negotiated(registration, file.media_type):
+            if not is_negotiated(registration, file.media_type, is_packed=file.is_packed):
                 return answer_file(environ, publication, file, hand_over=self._hand_over)
             chosen = self._representations.choose(environ, registration, entry, file, is_made=is_made)
             with chosen:
@@ -198,4 +203,6 @@ class FileRelay:
     def _list(self, registration: Registration, entry: bytes) -> Folder:
         if registration.content:
             return list_promised(entry, *self._contents.list_folder(registration, entry, MAX_ROWS))
+        if registration.kind == "archive":
+            return list_promised(entry, *self._archives.list_folder(registration, entry, MAX_ROWS))
         return list_on_disk(registration.root, entry)

@@ -19,8 +19,8 @@ import sys
 import time
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from heapq import merge
 from itertools import chain, islice, pairwise
 from operator import itemgetter, le
@@ -200,18 +200,23 @@ class ArchiveIndex:
         # "0" follows the slash in the order of bytes.
         return bisect_left(self, prefix), bisect_left(self, prefix[:-1] + b"0")
 
-    def children(self, prefix: bytes) -> Iterator[tuple[bytes, Member | None]]:
-        """Yield the names in a folder, each with its member; None: it is a folder itself."""
+    def list_folder(self, prefix: bytes, limit: int) -> tuple[list[tuple[bytes, Member | None]], int]:
+        """Return the first names in a folder, each with its member; and how many members are behind them.
+
+        Without a member it is a folder itself.
+        """
         position, stop = self.folder(prefix)
-        while position < stop:
+        found: list[tuple[bytes, Member | None]] = []
+        while position < stop and len(found) < limit:
             name, slash, _ = self[position][len(prefix) :].partition(b"/")
             if slash:
-                yield name, None
+                found.append((name, None))
                 _, position = self.folder(prefix + name + slash)
                 continue
             if name:  # Else it is the folder's own entry.
-                yield name, self.member(position)
+                found.append((name, self.member(position)))
             position += 1
+        return found, stop - position
 
     def _start(self, position: int) -> int:
         if position == self._count:
@@ -239,6 +244,26 @@ def open_index(store: ManifestStore, root: bytes, signature: bytes) -> ArchiveIn
     return index if index.signature == signature else None
 
 
+def check_archive(root: bytes) -> None:
+    """Raise NoArchive or ArchiveError if the file at `root` has not the end of an archive."""
+    path = os.fsdecode(root)
+    with _opened(root, path) as descriptor:
+        find_directory(descriptor, os.fstat(descriptor).st_size, path)
+
+
+@contextmanager
+def _opened(root: bytes, path: str) -> Iterator[int]:
+    """Open an archive for the block, in which errors are about it."""
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ArchiveError(path, error.strerror or str(error)) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def index_archive(store: ManifestStore, root: bytes) -> None:
     """See to it that there is an index of the archive at `root`, as it is now.
 
@@ -252,11 +277,7 @@ def index_archive(store: ManifestStore, root: bytes) -> None:
         The index cannot be written.
     """
     path = os.fsdecode(root)
-    try:
-        descriptor = os.open(root, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ArchiveError(path, error.strerror or str(error)) from error
-    try:
+    with _opened(root, path) as descriptor:
         time.sleep(seconds_until_settled(os.fstat(descriptor).st_ctime_ns))
         status = os.fstat(descriptor)
         signature = make_signature(status)
@@ -264,11 +285,15 @@ def index_archive(store: ManifestStore, root: bytes) -> None:
             make_index(store, root, descriptor)
         if make_signature(os.fstat(descriptor)) != signature or not is_settled(status.st_ctime_ns):
             raise ArchiveError(path, "it is being changed; try again when it is whole")
-    finally:
-        os.close(descriptor)
 
 
-def make_index(store: ManifestStore, root: bytes, descriptor: int, limits: Limits | None = None) -> ArchiveIndex:
+def make_index(
+    store: ManifestStore,
+    root: bytes,
+    descriptor: int,
+    limits: Limits | None = None,
+    count: Callable[[int], None] = lambda _: None,
+) -> ArchiveIndex:
     """Read the directory of an archive, and write its index.
 
     Parameters
@@ -279,6 +304,8 @@ def make_index(store: ManifestStore, root: bytes, descriptor: int, limits: Limit
     descriptor : int
         The archive's file, open for reading; of a settled version.
     limits : Limits, optional
+    count : callable
+        Is told how many bytes are to be read; what it raises ends the call.
 
     Raises
     ------
@@ -286,12 +313,10 @@ def make_index(store: ManifestStore, root: bytes, descriptor: int, limits: Limit
     """
     path = os.fsdecode(root)
     status = os.fstat(descriptor)
-    try:
-        directory = find_directory(descriptor, status.st_size, path)
-    except OSError as error:
-        raise ArchiveError(path, error.strerror or str(error)) from error
+    directory = find_directory(descriptor, status.st_size, path)
     if limits is not None:
         _check_limits(directory, limits, path)
+    count(directory.size_bytes)
     with explained(store), ExitStack() as stack:
         folder = store.root_folder(root)
         make_private_directories(folder / "file")
@@ -299,11 +324,8 @@ def make_index(store: ManifestStore, root: bytes, descriptor: int, limits: Limit
         remove_abandoned(folder)
         scratch, names, records = (stack.enter_context(FilePart(folder)) for _ in range(3))
         sorting = _Sorting(scratch, directory, path)
-        try:
-            for entry in _read_entries(descriptor, directory, limits, path):
-                sorting.add(*entry)
-        except OSError as error:
-            raise ArchiveError(path, error.strerror or str(error)) from error
+        for entry in _read_entries(descriptor, directory, limits, path):
+            sorting.add(*entry)
         starts = array("L" if array("L").itemsize == _LENGTH.size else "I")
         position = 0
         for name, record in sorting.finish():
@@ -338,7 +360,7 @@ def find_directory(descriptor: int, size_bytes: int, path: str) -> Directory:
     NoArchive, ArchiveError
     """
     begin = max(size_bytes - _MAX_COMMENT_BYTES - _END_RECORD.size, 0)
-    tail = os.pread(descriptor, size_bytes - begin, begin)
+    tail = _read(descriptor, size_bytes - begin, begin, path)
     empty: Directory | None = None
     # Behind the comment there may be what does not belong to the archive.
     for is_exact in (True, False):
@@ -366,7 +388,7 @@ def _understand_end(descriptor: int, end: int, fields: tuple[int, ...], path: st
     _, disk, first_disk, _, members, size_bytes, start, _ = fields
     if end >= _LOCATOR.size + _END_RECORD_64.size:
         place = end - _LOCATOR.size - _END_RECORD_64.size
-        both = os.pread(descriptor, _LOCATOR.size + _END_RECORD_64.size, place)
+        both = _read(descriptor, _LOCATOR.size + _END_RECORD_64.size, place, path)
         if both[:4] == _SIGNATURE_OF_END_64 and both[_END_RECORD_64.size :][:4] == _SIGNATURE_OF_LOCATOR:
             _, _, _, _, disk, first_disk, _, members, size_bytes, start = _END_RECORD_64.unpack_from(both)
             end = place
@@ -375,11 +397,19 @@ def _understand_end(descriptor: int, end: int, fields: tuple[int, ...], path: st
         return None
     if size_bytes == 0:
         return Directory(end, 0, 0, shift_bytes)
-    if os.pread(descriptor, 4, end - size_bytes) != _SIGNATURE_OF_ENTRY:
+    if _read(descriptor, 4, end - size_bytes, path) != _SIGNATURE_OF_ENTRY:
         return None
     if disk or first_disk:
         raise ArchiveError(path, "it is one of several parts; join them first: zip -s 0 PARTS.zip --out WHOLE.zip")
     return Directory(end - size_bytes, size_bytes, members, shift_bytes)
+
+
+def _read(descriptor: int, size_bytes: int, start: int, path: str) -> bytes:
+    """Return some bytes of an archive; raise ArchiveError if that fails."""
+    try:
+        return os.pread(descriptor, size_bytes, start)
+    except OSError as error:
+        raise ArchiveError(path, error.strerror or str(error)) from error
 
 
 def _check_limits(directory: Directory, limits: Limits, path: str) -> None:
@@ -405,7 +435,7 @@ def _read_entries(descriptor: int, directory: Directory, limits: Limits | None, 
     while position < stop or at < len(buffer):
         entry = _read_entry(buffer, at, directory, path)
         if entry is None:
-            block = os.pread(descriptor, min(_CHUNK_BYTES, stop - position), position)
+            block = _read(descriptor, min(_CHUNK_BYTES, stop - position), position, path)
             if not block:
                 raise ArchiveError(path, "its directory is cut off")
             position += len(block)
@@ -426,7 +456,9 @@ def _read_entry(buffer: bytes, at: int, directory: Directory, path: str) -> tupl
     if len(buffer) - at < _ENTRY.size:
         return None
     fields = _ENTRY.unpack_from(buffer, at)
-    signature, flags, method, crc, packed_bytes, size_bytes, name_bytes, extra_bytes, comment_bytes, disk, start = fields
+    signature, flags, method, crc, packed_bytes, size_bytes, name_bytes, extra_bytes, comment_bytes, disk, start = (
+        fields
+    )
     if signature != _SIGNATURE_OF_ENTRY:
         raise ArchiveError(path, "its directory is damaged")
     name_start = at + _ENTRY.size
@@ -451,9 +483,7 @@ def _read_entry(buffer: bytes, at: int, directory: Directory, path: str) -> tupl
     return behind, _Entry(None if _UNSERVED_NAME.search(name) else name, record, start, least)
 
 
-def _read_zip64(
-    extra: bytes, size_bytes: int, packed_bytes: int, start: int, path: str
-) -> tuple[int, int, int]:
+def _read_zip64(extra: bytes, size_bytes: int, packed_bytes: int, start: int, path: str) -> tuple[int, int, int]:
     """Return sizes and place of a member, those that are too large for 32 bits from its extra field (4.5.3)."""
     at = 0
     while at + 4 <= len(extra):
@@ -586,15 +616,18 @@ _LOCAL_HEADER_BYTES = 30
 _HEAD_BYTES = 512
 
 
-def read_local_header(descriptor: int, start: int) -> LocalHeader | None:
-    """Return the header of the member at `start`; None: there is none."""
-    head = os.pread(descriptor, _HEAD_BYTES, start)
+def read_local_header(read: Callable[[int, int], bytes], start: int) -> LocalHeader | None:
+    """Return the header of the member at `start`; None: there is none.
+
+    `read` returns what is at an offset, at most so many bytes.
+    """
+    head = read(start, _HEAD_BYTES)
     if len(head) < _LOCAL_HEADER_BYTES or head[:4] != _SIGNATURE_OF_MEMBER:
         return None
     _, flags, method, name_bytes, extra_bytes = _LOCAL_HEADER.unpack_from(head)
     raw = head[_LOCAL_HEADER_BYTES : _LOCAL_HEADER_BYTES + name_bytes]
     if len(raw) < name_bytes:
-        raw = os.pread(descriptor, name_bytes, start + _LOCAL_HEADER_BYTES)
+        raw = read(start + _LOCAL_HEADER_BYTES, name_bytes)
     return LocalHeader(
         decode_name(raw, flags),
         UNREADABLE if flags & _UNREADABLE_FLAGS else method,
