@@ -38,13 +38,13 @@ class NotAFile(HubError, ValueError):
 
 
 class NotATree(HubError, NotADirectoryError):
-    """`serve_tree` was given something else than a directory."""
+    """`serve_tree` was given something else than a directory or a zip archive."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         super().__init__(
-            f"cannot serve {path!r} as a tree: it is neither a directory nor a zip archive, or an archive that was cut "
-            "off; call serve_file"
+            f"cannot serve {path!r} as a tree: it is no zip archive, or not all of one, and not a directory; "
+            "call serve_file"
         )
 
 

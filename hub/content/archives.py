@@ -80,6 +80,8 @@ _CHUNK_BYTES = 1 << 20
 #: So many members are sorted in memory at a time.
 _RUN_MEMBERS = 1 << 16
 
+_MEMBERS_PER_WRITE = 4096
+
 _Named = tuple[bytes, bytes]
 
 
@@ -328,13 +330,15 @@ def make_index(
             sorting.add(*entry)
         starts = array("L" if array("L").itemsize == _LENGTH.size else "I")
         position = 0
-        for name, record in sorting.finish():
-            starts.append(position)
-            position += len(name) + 1
+        sorted_members = sorting.finish()
+        while some := list(islice(sorted_members, _MEMBERS_PER_WRITE)):
+            for name, _ in some:
+                starts.append(position)
+                position += len(name) + 1
             if position > _FULL_32:
                 raise ArchiveError(path, "the names of its members have more than 4 GiB")
-            names.write(name + b"\0")
-            records.file.write(record)
+            names.write(b"\0".join([name for name, _ in some]) + b"\0")
+            records.file.write(b"".join([record for _, record in some]))
         index_bytes = position + len(starts) * (_LENGTH.size + _RECORD.size) + END.size
         if limits is not None and index_bytes > limits.index_bytes:
             raise ArchiveError(path, "the list of its members takes more room than you may have here")
@@ -419,71 +423,66 @@ def _check_limits(directory: Directory, limits: Limits, path: str) -> None:
         raise ArchiveError(path, f"its directory has {directory.size_bytes:,} bytes, which is too much here")
 
 
-class _Entry(NamedTuple):
-    """A member as the directory has it: its name, a record but for the room, and the least that it takes."""
-
-    name: bytes | None
-    record: bytes
-    start: int
-    stop: int
+#: A member as the directory has it: its name, None if it is not served; a record but for the room; the bytes that it
+#: takes at least: where they begin, and end.
+_Entry = tuple[bytes | None, bytes, int, int]
 
 
 def _read_entries(descriptor: int, directory: Directory, limits: Limits | None, path: str) -> Iterator[_Entry]:
-    """Yield all members in the order of the directory; those that are not served without a name."""
+    """Yield all members in the order of the directory."""
     position, stop = directory.start, directory.start + directory.size_bytes
     buffer, at, count = b"", 0, 0
-    while position < stop or at < len(buffer):
-        entry = _read_entry(buffer, at, directory, path)
-        if entry is None:
-            block = _read(descriptor, min(_CHUNK_BYTES, stop - position), position, path)
-            if not block:
-                raise ArchiveError(path, "its directory is cut off")
-            position += len(block)
-            buffer, at = buffer[at:] + block, 0
-            continue
-        at, known = entry
-        count += 1
+    while position < stop:
+        block = _read(descriptor, min(_CHUNK_BYTES, stop - position), position, path)
+        if not block:
+            raise ArchiveError(path, "its directory is cut off")
+        position += len(block)
+        buffer, at = buffer[at:] + block, 0
+        size_bytes = len(buffer)
+        # One loop without calls: there may be millions.
+        while at + _ENTRY.size <= size_bytes:
+            fields = _ENTRY.unpack_from(buffer, at)
+            signature, flags, method, crc, packed, size, name_bytes, extra_bytes, comment_bytes, disk, start = fields
+            if signature != _SIGNATURE_OF_ENTRY:
+                raise ArchiveError(path, "its directory is damaged")
+            name_stop = at + _ENTRY.size + name_bytes
+            behind = name_stop + extra_bytes + comment_bytes
+            if behind > size_bytes:
+                break
+            if packed == _FULL_32 or size == _FULL_32 or start == _FULL_32:
+                packed, size, start = _read_zip64(
+                    buffer[name_stop : name_stop + extra_bytes], packed, size, start, path
+                )
+            if disk and disk != _FULL_16:
+                raise ArchiveError(path, "some of its members are in another file; join its parts first")
+            start += directory.shift_bytes
+            least = start + _LOCAL_HEADER_BYTES + name_bytes + packed
+            if least > directory.start:
+                raise ArchiveError(path, "a member reaches into its directory")
+            name = decode_name(buffer[at + _ENTRY.size : name_stop], flags)
+            record = _RECORD_BUT_ROOM.pack(
+                start, packed, size, crc, UNREADABLE if flags & _UNREADABLE_FLAGS else method
+            )
+            yield name if _is_served(name) else None, record, start, least
+            count += 1
+            at = behind
         if limits is not None and count > limits.members:
             raise ArchiveError(path, f"it has more than {limits.members:,} members")
-        yield known
+    if at != len(buffer):
+        raise ArchiveError(path, "its directory is cut off")
     # Writers that know no Zip64 count modulo 65,536.
     if directory.members not in (count, count & _FULL_16):
         raise ArchiveError(path, f"it says that it has {directory.members:,} members, and has {count:,}")
 
 
-def _read_entry(buffer: bytes, at: int, directory: Directory, path: str) -> tuple[int, _Entry] | None:
-    """Return where the next entry begins, and the one at `at`; None if `buffer` has not all of it."""
-    if len(buffer) - at < _ENTRY.size:
-        return None
-    fields = _ENTRY.unpack_from(buffer, at)
-    signature, flags, method, crc, packed_bytes, size_bytes, name_bytes, extra_bytes, comment_bytes, disk, start = (
-        fields
-    )
-    if signature != _SIGNATURE_OF_ENTRY:
-        raise ArchiveError(path, "its directory is damaged")
-    name_start = at + _ENTRY.size
-    extra_start = name_start + name_bytes
-    behind = extra_start + extra_bytes + comment_bytes
-    if behind > len(buffer):
-        return None
-    if _FULL_32 in (size_bytes, packed_bytes, start):
-        extra = buffer[extra_start : extra_start + extra_bytes]
-        size_bytes, packed_bytes, start = _read_zip64(extra, size_bytes, packed_bytes, start, path)
-    if disk not in (0, _FULL_16):
-        raise ArchiveError(path, "some of its members are in another file; join its parts first")
-    start += directory.shift_bytes
-    least = start + _LOCAL_HEADER_BYTES + name_bytes + packed_bytes
-    if least > directory.start:
-        raise ArchiveError(path, "a member reaches into its directory")
-    raw = buffer[name_start:extra_start]
-    name = decode_name(raw, flags)
-    record = _RECORD_BUT_ROOM.pack(
-        start, packed_bytes, size_bytes, crc, UNREADABLE if flags & _UNREADABLE_FLAGS else method
-    )
-    return behind, _Entry(None if _UNSERVED_NAME.search(name) else name, record, start, least)
+def _is_served(name: bytes) -> bool:
+    # The regular expression takes longer than all else of a member.
+    if b"/." in name or b"//" in name or b"\0" in name or name[:1] in (b"", b".", b"/"):
+        return not _UNSERVED_NAME.search(name)
+    return True
 
 
-def _read_zip64(extra: bytes, size_bytes: int, packed_bytes: int, start: int, path: str) -> tuple[int, int, int]:
+def _read_zip64(extra: bytes, packed_bytes: int, size_bytes: int, start: int, path: str) -> tuple[int, int, int]:
     """Return sizes and place of a member, those that are too large for 32 bits from its extra field (4.5.3)."""
     at = 0
     while at + 4 <= len(extra):
@@ -499,7 +498,7 @@ def _read_zip64(extra: bytes, size_bytes: int, packed_bytes: int, start: int, pa
                 raise ArchiveError(path, "its directory is damaged: a size for Zip64 is missing") from None
             break
         at += 4 + length
-    return size_bytes, packed_bytes, start
+    return packed_bytes, size_bytes, start
 
 
 def decode_name(raw: bytes, flags: int) -> bytes:

@@ -174,8 +174,6 @@ class Registrations:
         except PathRefused as error:
             _log.warning("refused: %r: %s", owner, str(error)[:_LOGGED_BYTES])
             raise
-        if registration.kind == "archive":
-            self._index(owner, root, registration)
         if registration.content:
             key = content_key(registration.content, registration.variant)
             if registration.kind == "tree":
@@ -186,6 +184,8 @@ class Registrations:
             key = check_chosen_key(registration.key)
         else:
             key = path_key(f"{owner}\0".encode() + claim.place, claim.key_ending, self._secret)
+        if registration.kind == "archive":
+            self._index(owner, root, registration)
         now = time.time()
         return replace(
             registration,
