@@ -434,8 +434,9 @@ def test_no_descriptor_is_left_open(client: FlaskClient, url: str) -> None:
     def ask_all() -> None:
         for name in BODIES:
             for headers in ({}, {"Range": "bytes=1-2"}, {"Accept-Encoding": "gzip"}, {"If-Match": '"x"'}):
-                assert client.get(url + name, headers=headers).data
-                client.head(url + name, headers=headers)
+                with client.get(url + name, headers=headers) as answer:
+                    assert answer.data
+                client.head(url + name, headers=headers).close()
 
     ask_all()
     before = len(os.listdir("/proc/self/fd"))
@@ -450,7 +451,7 @@ def test_one_index_is_made_at_a_time(
     import threading
 
     made: list[float] = []
-    make = archives.make_index
+    make = hub_archives.make_index
 
     def make_slowly(*arguments: object) -> hub_archives.ArchiveIndex:
         made.append(time.monotonic())
