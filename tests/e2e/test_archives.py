@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -180,7 +179,7 @@ def test_seventy_thousand_members_cost_a_worker_no_memory(start_server: Callable
             answer = connection.request("GET", f"{url}{number % 100}/{number}")
             assert answer.body == struct.pack("<L", number)
         assert connection.request("GET", url + "7/70000").status == 404
-        assert "left_out" not in connection.request("GET", url + "7/").body.decode()
+        assert connection.request("GET", url + "7/").body.count(b"<tr>") > 700
     # As objects they would take 20 MB and more.
     assert private_bytes(server) - before < 4 << 20
 
@@ -249,13 +248,14 @@ def test_a_process_of_few_megabytes_indexes_many_members(tmp_path: Path) -> None
         for number in range(70_000):
             archive.writestr(zipfile.ZipInfo(f"{number % 100}/{'name' * 20}{number}"), b"")
     program = (
-        "import resource, sys, hub, hub.content.archives\n"
+        "import sys, hub, hub.content.archives\n"
+        "def peak_kb():\n"
+        "    return int(next(line for line in open('/proc/self/status') if 'VmHWM' in line).split()[1])\n"
         "relay = hub.JupyterRelayHub(registry=sys.argv[1], base_url='/')\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_kb()\n"
         "relay.serve_tree(sys.argv[2])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        "print(peak_kb() - before)\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "kdr" / "registry.sqlite"), str(path)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert resource.RUSAGE_SELF is not None
     assert int(told) * 1024 < 60 << 20
