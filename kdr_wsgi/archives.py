@@ -84,14 +84,14 @@ class ArchiveIndexes:
         ------
         UnusableArchive, FileBeingChanged, ArchiveBeingIndexed, IndexUnavailable
         """
+        if not version.is_settled:
+            raise FileBeingChanged
         signature = version.make_signature()
         index = self._indexes.get((owner, root))
         if index is None or index.signature != signature:
             reason = self._failures.get((owner, root, signature))
             if reason is not None:
                 raise UnusableArchive(reason)
-            if not version.is_settled:
-                raise FileBeingChanged
             index = self._open(owner, root, descriptor, version)
             if index.signature != signature:
                 raise FileBeingChanged

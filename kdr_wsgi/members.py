@@ -165,7 +165,8 @@ class ArchiveMember(FileToOpen):
         header = read_local_header(archive.peek, self._member.header_start)
         if (
             header is None
-            or (header.name, header.method) != (self._place.name, self._member.method)
+            or not header.has_name(self._place.name)
+            or header.method != self._member.method
             or header.room_bytes > self._member.room_bytes
         ):
             raise UnusableMember("its own header and the directory of the archive contradict each other")

@@ -594,8 +594,7 @@ class LocalHeader(NamedTuple):
 
     Attributes
     ----------
-    name : bytes
-        As URLs have it.
+    raw_name : bytes
     method : int
     start : int
         Where the bytes begin that follow.
@@ -603,10 +602,14 @@ class LocalHeader(NamedTuple):
         What name and extra field take.
     """
 
-    name: bytes
+    raw_name: bytes
     method: int
     start: int
     room_bytes: int
+
+    def has_name(self, name: bytes) -> bool:
+        """Whether its name is `name`, which URLs have; that it is UTF-8 some writers say in the directory alone."""
+        return self.raw_name == name or decode_name(self.raw_name, 0) == name
 
 
 _LOCAL_HEADER_BYTES = 30
@@ -628,7 +631,7 @@ def read_local_header(read: Callable[[int, int], bytes], start: int) -> LocalHea
     if len(raw) < name_bytes:
         raw = read(start + _LOCAL_HEADER_BYTES, name_bytes)
     return LocalHeader(
-        decode_name(raw, flags),
+        raw,
         UNREADABLE if flags & _UNREADABLE_FLAGS else method,
         start + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes,
         name_bytes + extra_bytes,

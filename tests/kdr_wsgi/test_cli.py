@@ -24,6 +24,7 @@ from kdr_wsgi import servers
 from kdr_wsgi.cli import main
 from kdr_wsgi.servers import SERVERS
 from kdr_wsgi.settings import SETTINGS
+from tests.archives import STORED, write_zip
 from tests.raw_http import fetch
 
 Kdr = Callable[..., tuple[int, str, str]]
@@ -62,6 +63,22 @@ def test_publish_by_content_prints_the_hash(kdr: Kdr, tree: Path, tmp_path: Path
     assert listed[f"/wwtkdr/{digest}/a.fits"]["content"] == digest
     assert (listed[out.strip()]["is_snapshot"], listed[out.strip()]["path"]) == (True, str(tmp_path / "kept"))
     assert "private snapshot" in kdr("list")[1]
+
+
+def test_an_archive_is_published_by_its_members_with_tree(kdr: Kdr, tree: Path) -> None:
+    archive = write_zip(tree / "a.zip", ("member", b"", STORED))
+    as_file, as_tree = kdr("publish", archive), kdr("publish", "--tree", archive, "--key", "tiles")
+    assert (as_file[0], as_file[1].endswith("/a.zip\n")) == (0, True)
+    assert as_tree == (0, "/wwtkdr/tiles/\n", "")
+    assert {entry["kind"] for entry in json.loads(kdr("list", "--json")[1])} == {"file", "archive"}
+    assert f"archive 'tiles' at {str(archive)!r}: readable on disk" in kdr("doctor")[1]
+    archive.write_bytes(archive.read_bytes()[:-1])
+    code, out, _ = kdr("doctor")
+    assert (code, "is no zip archive, or was cut off; write it again, or revoke it" in out) == (1, True)
+    code, _, err = kdr("publish", "--tree", archive, "--extension", ".fits")
+    assert (code, "is published by its members (--tree)" in err) == (1, True)
+    code, _, err = kdr("publish", "--tree", archive, "--content")
+    assert (code, "no content key can be made of an archive's members" in err) == (1, True)
 
 
 def test_publish_refuses_what_contradicts_a_content_key(kdr: Kdr, tree: Path) -> None:

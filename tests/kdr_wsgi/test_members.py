@@ -174,6 +174,28 @@ def test_of_a_large_deflated_member_no_range_is_given_and_it_says_so(client: Fla
     assert client.get(url + "small-packed.txt").headers["Accept-Ranges"] == "bytes"
 
 
+def test_a_name_that_only_the_directory_says_is_utf_8_is_that_name(
+    client: FlaskClient, publish: Callable[[bytes], str]
+) -> None:
+    archive = make_zip([("\u2603.txt", b"snow", STORED)])
+    url = publish(changed(archive, header_of(archive, "\u2603.txt"), HEADER_FLAGS, 0))
+    assert client.get(url + "%E2%98%83.txt").data == b"snow"
+
+
+def test_nginx_is_not_told_to_send_the_archive(hub: JupyterRelayHub, path: Path, registry_path: Path) -> None:
+    path.write_bytes(make_zip(MEMBERS))
+    make_settled(path)
+    settings = {"KDR_REGISTRY": str(registry_path), "KDR_NGINX_ACCEL": "/_files", "KDR_TRUSTED_PROXIES": "127.0.0.1"}
+    client = create_app(settings).test_client()
+    os.utime(path, (1_700_000_000,) * 2)
+    time.sleep(2.1)
+    members, whole = hub.serve_tree(path, visibility="public"), hub.serve_file(path, visibility="public")
+    assert "X-Accel-Redirect" in client.get(whole, headers={"KDR-Accel": "/_files"}).headers
+    for name, body in BODIES.items():
+        with client.get(members + name, headers={"KDR-Accel": "/_files"}) as answer:
+            assert (answer.data, "X-Accel-Redirect" in answer.headers) == (body, False)
+
+
 def test_folders_of_archives_are_listed(client: FlaskClient, url: str) -> None:
     page = client.get(url).text
     assert 'href="./folder/"' in page
