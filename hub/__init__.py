@@ -4,6 +4,7 @@ from hub import platforms as platforms
 from hub import pywwt as pywwt
 from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
 from hub.errors import (
+    ArchiveError,
     EndlessTree,
     HubError,
     InvalidKey,
@@ -29,6 +30,7 @@ from hub.errors import (
 from hub.version import VERSION as __version__
 
 __all__ = [
+    "ArchiveError",
     "EndlessTree",
     "HubError",
     "InvalidKey",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Union, cast
 
-from hub.errors import InvalidOption, MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
+from hub.errors import InvalidOption, MissingPath, NoArchive, NotAFile, NotATree, UnservedWarning, UnusablePath
 from hub.filesystems import holds_files
 from hub.keys import check_chosen_key
 from hub.registrar import Claim, LocalRegistrar, Registrar
@@ -254,10 +254,10 @@ class JupyterRelayHub:
         ttl: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> PublishedURL:
-        """Publish a directory with all below it.
+        """Publish a directory with all below it, or the members of a zip archive, which is not unpacked.
 
         Links are followed as long as they stay inside. The options are those
-        of `serve_file`.
+        of `serve_file`; those of content keys are for directories alone.
 
         Returns
         -------
@@ -267,13 +267,20 @@ class JupyterRelayHub:
         Raises
         ------
         MissingPath, NotATree, InvalidKey, InvalidOption, UnhashableEntry, EndlessTree, SnapshotError, ServiceError
+        ArchiveError
+            The members of the archive cannot be served.
         """
         root, status = _resolve(path)
-        if not stat.S_ISDIR(status.st_mode):
+        is_archive = stat.S_ISREG(status.st_mode)
+        if not (is_archive or stat.S_ISDIR(status.st_mode)):
             raise NotATree(os.fsdecode(path))
-        registration = _describe("tree", root, b"", visibility, trusted, headers)
+        registration = _describe("archive" if is_archive else "tree", root, b"", visibility, trusted, headers)
         claim = Claim(registration, _locate(path), b"", check_ttl(ttl))
-        if _check_content(content, key, snapshot, executor):
+        is_by_content = _check_content(content, key, snapshot, executor)
+        if is_archive:
+            self._index(root, path, content=is_by_content)
+            published = self._publish(claim, key)
+        elif is_by_content:
             published = self._publish_by_content(claim, snapshot, executor)
         else:
             published = self._publish(claim, key)
@@ -299,6 +306,26 @@ class JupyterRelayHub:
         folder = None if snapshot is None else _find_folder(snapshot)
         with content_key_given(claim.registration, self.registry, executor, folder) as hashed:
             return self._publish(replace(claim, registration=hashed))
+
+    def _index(self, root: bytes, path: AnyPath, *, content: bool) -> None:
+        """See to it that there is an index of an archive, unless a shared relay server makes its own."""
+        if content:
+            raise InvalidOption(
+                "content",
+                content,
+                "no content key can be made of an archive's members; publish the archive itself, with serve_file, or "
+                "unpack it and publish the directory",
+            )
+        if self.service:
+            return
+        from hub.content.archives import index_archive  # Here, since most kernels publish none.
+        from hub.content.manifests import ManifestStore
+
+        self.registry.open()
+        try:
+            index_archive(ManifestStore(self.registry.path), root)
+        except NoArchive:
+            raise NotATree(os.fsdecode(path)) from None
 
     def _given_key(self, key: str) -> str:
         # The prefix would hide that there is nothing behind it.

@@ -38,11 +38,31 @@ class NotAFile(HubError, ValueError):
 
 
 class NotATree(HubError, NotADirectoryError):
-    """`serve_tree` was given something else than a directory."""
+    """`serve_tree` was given something else than a directory or a zip archive."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        super().__init__(f"cannot serve {path!r} as a tree: it is not a directory; call serve_file")
+        super().__init__(
+            f"cannot serve {path!r} as a tree: it is no zip archive, or not all of one, and not a directory; "
+            "call serve_file"
+        )
+
+
+class NoArchive(HubError, ValueError):
+    """A file is no zip archive, or the end of one is missing."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"{path!r} is no zip archive, or was cut off")
+
+
+class ArchiveError(HubError, ValueError):
+    """The members of a zip archive cannot be served."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot serve the members of {path!r}: {reason}")
 
 
 class InvalidKey(HubError, ValueError):

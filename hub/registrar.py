@@ -37,6 +37,11 @@ class Claim:
     extension: bytes
     ttl: float | None
 
+    @property
+    def key_ending(self) -> bytes:
+        """What a path key stands for besides the path: archives are published as files, too."""
+        return b"/" if self.registration.kind == "archive" else self.extension
+
 
 class Registered(NamedTuple):
     """What has been registered: its key, and the URL that it is read at."""
@@ -142,4 +147,4 @@ class LocalRegistrar:
     def _path_key(self, claim: Claim) -> str:
         # First, so that no secret is left beside what is no registry.
         self._registry.open()
-        return path_key(claim.place, claim.extension, read_secret(self._registry.path))
+        return path_key(claim.place, claim.key_ending, read_secret(self._registry.path))

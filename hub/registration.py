@@ -14,7 +14,8 @@ from blake3 import blake3
 
 from hub.errors import InvalidOption
 
-Kind = Literal["file", "tree"]
+#: ``archive``: a zip archive, whose members are served as the files of a tree are.
+Kind = Literal["file", "tree", "archive"]
 #: ``listed``: the owner, and those whom the registration's audience names.
 Visibility = Literal["private", "users", "public", "listed"]
 VISIBILITIES: tuple[Visibility, ...] = ("private", "users", "public")
@@ -73,11 +74,11 @@ class Registration:
     Attributes
     ----------
     key : str
-    kind : {"file", "tree"}
+    kind : {"file", "tree", "archive"}
     root : bytes
         The absolute path, links resolved at the time of the registration.
     name : bytes
-        A file's exposed name; empty for a tree.
+        A file's exposed name; empty for a tree or an archive.
     visibility : {"private", "users", "public", "listed"}
     trusted : bool
         Whether HTML, SVG and XML may act as the page that serves them.

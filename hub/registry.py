@@ -64,6 +64,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE registration ADD COLUMN audience TEXT NOT NULL DEFAULT '[]'",
         "CREATE INDEX registration_owner ON registration (owner)",
     ),
+    # The check of `kind` cannot be changed where it stands: an archive is a tree to it.
+    ("ALTER TABLE registration ADD COLUMN is_archive INTEGER NOT NULL DEFAULT 0",),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -75,7 +77,7 @@ MAX_OTHER_SOURCES = 15
 
 _COLUMNS = (
     "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept, "
-    "owner, audience"
+    "owner, audience, is_archive"
 )
 
 
@@ -576,7 +578,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
 def _insert(connection: sqlite3.Connection, registration: Registration) -> None:
     values = (
         registration.key,
-        registration.kind,
+        "file" if registration.kind == "file" else "tree",
         registration.root,
         registration.name,
         registration.visibility,
@@ -589,6 +591,7 @@ def _insert(connection: sqlite3.Connection, registration: Registration) -> None:
         registration.is_kept,
         registration.owner,
         json.dumps(registration.audience),
+        registration.kind == "archive",
     )
     places = ", ".join("?" * len(values))
     connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
@@ -680,10 +683,10 @@ def _complete(connection: sqlite3.Connection, registration: Registration) -> Reg
 
 def _from_row(row: tuple[Any, ...]) -> Registration:
     (key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, *rest) = row
-    content, signature, is_kept, owner, audience = rest
+    content, signature, is_kept, owner, audience, is_archive = rest
     return Registration(
         key=key,
-        kind=kind,
+        kind="archive" if is_archive else kind,
         root=root,
         name=name,
         visibility=visibility,

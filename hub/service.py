@@ -28,6 +28,9 @@ ANSWER_SECONDS = 2.5
 #: The service checks a manifest as it comes, about a million files in some seconds, and answers at the end.
 MANIFEST_SECONDS = 600.0
 
+#: It reads the directory of an archive before it answers, of a million members in some seconds.
+ARCHIVE_SECONDS = 60.0
+
 #: What the service answers whoever claims a tree's content key before it has the manifest.
 NEEDS_MANIFEST = 428
 
@@ -72,8 +75,9 @@ class ServiceRegistrar:
         if registration.content and registration.kind == "tree":
             tree = self._store.open(registration.content, registration.root)
             told["index"] = tree.index_checksum.hex()
+        seconds = ARCHIVE_SECONDS if registration.kind == "archive" else ANSWER_SECONDS
         try:
-            answer = self._ask("POST", "registrations", json.dumps(told).encode())
+            answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         except ServiceRefused as error:
             if tree is None or error.status != NEEDS_MANIFEST:
                 raise

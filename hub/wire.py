@@ -120,7 +120,7 @@ def registration_from_json(told: object) -> Registration:
 
 def _check_name(registration: Registration) -> None:
     name = registration.name
-    if registration.kind == "tree" and name:
+    if registration.kind != "file" and name:
         raise InvalidOption("name", name, "a tree has none")
     if registration.kind == "file" and (not 0 < len(name) <= MAX_NAME_BYTES or b"/" in name or b"\0" in name):
         raise InvalidOption("name", name, "it is no name of a file")
@@ -139,7 +139,9 @@ def _kind(told: Mapping[str, Any]) -> Kind:
         return "file"
     if kind == "tree":
         return "tree"
-    raise InvalidOption("kind", kind, "choose file or tree")
+    if kind == "archive":
+        return "archive"
+    raise InvalidOption("kind", kind, "choose file, tree or archive")
 
 
 def _bytes(told: Mapping[str, Any], name: str) -> bytes:

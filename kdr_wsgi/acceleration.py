@@ -16,7 +16,7 @@ from kdr_wsgi.answers import Answer, Headers
 from kdr_wsgi.files import File, KeptFile, OpenFile
 from kdr_wsgi.proxies import TrustedProxies
 from kdr_wsgi.ranges import Span
-from kdr_wsgi.versions import FileVersion
+from kdr_wsgi.versions import AnyVersion
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -125,7 +125,7 @@ class Acceleration:
         return environ.get(_OFFER) == self._prefix and environ.get("REMOTE_ADDR", "") in self._proxies
 
 
-def _has_plain_times(version: FileVersion, now_ns: int) -> bool:
+def _has_plain_times(version: AnyVersion, now_ns: int) -> bool:
     """Whether a file has been left alone, so that its Last-Modified tells it from what may come next."""
     changed_ns = max(version.modified_ns, version.changed_ns)
     # nginx knows no time before the epoch, and Last-Modified none in the future.

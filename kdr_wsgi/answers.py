@@ -13,7 +13,7 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, SmallFile, SpanFile
+from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, SmallFile, SpanFile, WholeFile
 from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN
 from kdr_wsgi.heads import Head, find_head
 from kdr_wsgi.multipart import ByteRanges
@@ -81,7 +81,8 @@ def answer_file(
     if verdict is Verdict.FAILED:
         raise PreconditionFailed
     is_head = environ["REQUEST_METHOD"] == "HEAD"
-    spans = None if is_head else _requested_spans(environ, file, head.etag)  # RFC 9110, 14.2: Range is for GET alone
+    # RFC 9110, 14.2: Range is for GET alone, and may be ignored.
+    spans = _requested_spans(environ, file, head.etag) if file.has_ranges and not is_head else None
     if spans is not None:
         opened: File | KeptFile = file.open_part(sum(span.size_bytes for span in spans))
     else:
@@ -92,7 +93,7 @@ def answer_file(
         handed_over = hand_over and hand_over(environ, opened, head.part, spans)
         if handed_over:
             return handed_over
-        if spans is None:
+        if spans is None or isinstance(opened, WholeFile):
             return Answer("200 OK", [*head.whole], _whole_body(environ, opened))
         return _answer_spans(environ, head, opened, spans)
 
@@ -108,7 +109,9 @@ def _requested_spans(environ: WSGIEnvironment, file: AnyFile, etag: str) -> list
     return parse_range(requested, file.version.size_bytes)
 
 
-def _answer_spans(environ: WSGIEnvironment, head: Head, file: File | KeptFile, spans: list[Span]) -> Answer:
+def _answer_spans(
+    environ: WSGIEnvironment, head: Head, file: SmallFile | OpenFile | KeptFile, spans: list[Span]
+) -> Answer:
     size_bytes = file.version.size_bytes
     if not spans:
         raise RangeNotSatisfiable(size_bytes)
@@ -165,10 +168,14 @@ def answer_missing_slash(environ: WSGIEnvironment, name: bytes) -> Answer:
 
 
 def _whole_body(environ: WSGIEnvironment, file: File | KeptFile) -> Iterable[bytes]:
-    return (file.body,) if isinstance(file, SmallFile) else _span_body(environ, file, Span(0, file.version.size_bytes))
+    if isinstance(file, SmallFile):
+        return (file.body,)
+    if isinstance(file, WholeFile):
+        return file.make_body(environ)
+    return _span_body(environ, file, Span(0, file.version.size_bytes))
 
 
-def _span_body(environ: WSGIEnvironment, file: File | KeptFile, span: Span) -> Iterable[bytes]:
+def _span_body(environ: WSGIEnvironment, file: SmallFile | OpenFile | KeptFile, span: Span) -> Iterable[bytes]:
     if isinstance(file, OpenFile):
         body = CheckedSpan(file, span) if file.is_promised else SpanFile(file, span)
         return wrap_file(environ, body, CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO

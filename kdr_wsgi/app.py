@@ -13,6 +13,7 @@ from hub.errors import RegistryError
 from hub.registry import SCHEMA_VERSION
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
+from kdr_wsgi.archives import ArchiveIndexes, Archives
 from kdr_wsgi.cache import FileCache
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.contents import Contents
@@ -108,9 +109,11 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     else:
         viewers, metrics = _install(app, settings, service, contents)
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
-    store = FileStore(contents, cache, rehasher)
+    indexes = ArchiveIndexes(settings.registry, rehasher, service.max_manifest_bytes if service else 0)
+    archives = Archives(indexes, cache)
+    store = FileStore(contents, cache, rehasher, archives)
     usage = UsageCounter(settings.registry)
-    app.wsgi_app = FileRelay(catalog, contents, store, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    app.wsgi_app = FileRelay(catalog, contents, archives, store, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
         app.wsgi_app = HostCheck(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[method-assign]
     if metrics is not None:

@@ -139,12 +139,10 @@ class Contents:
         """
         _, tree = next(self._trees(registration))
         prefix = b"".join(name + b"/" for name in split_entry(folder))
-        position, stop = tree.manifest.folder(prefix)
-        if prefix and position == stop:
+        start, stop = tree.manifest.folder(prefix)
+        if prefix and start == stop:
             raise NoSuchEntry
-        if after:
-            position = max(position, tree.manifest.position_after(prefix + after))
-        return _children(tree, prefix, position, stop)
+        return _children(tree, prefix, after)
 
     def has_file(self, registration: Registration, entry: bytes) -> bool:
         """Whether a tree has a file `entry`.
@@ -188,17 +186,13 @@ class Contents:
             raise ManifestUnavailable(str(failure)) from failure
 
 
-def _children(tree: Tree, prefix: bytes, position: int, stop: int) -> Iterator[Child]:
-    manifest = tree.manifest
-    while position < stop:
-        name, slash, _ = manifest[position][len(prefix) :].partition(b"/")
-        if slash:
+def _children(tree: Tree, prefix: bytes, after: bytes) -> Iterator[Child]:
+    for name, position in tree.manifest.children(prefix, after):
+        if position is None:
             yield Child(name, is_folder=True)
-            _, position = manifest.folder(prefix + name + slash)
         else:
             size_bytes, modified_ns, _, _ = unpack_signature(tree.signature(position))
             yield Child(name, is_folder=False, size_bytes=size_bytes, modified_ns=modified_ns)
-            position += 1
 
 
 def _find_position(tree: Tree, entry: bytes) -> int:

@@ -16,8 +16,9 @@ _EACH_CONNECTION = 2
 #: it opens, and a poll.
 _EACH_THREAD = 6
 
-#: What the process has open anyway: its modules' libraries, pipes, listeners, and manifests, two for each open tree.
-_PROCESS = 128
+#: What the process has open anyway: its modules' libraries, pipes, listeners, manifests, two for each open tree, and
+#: indexes of archives.
+_PROCESS = 192
 
 
 def make_room_for_connections(threads: int) -> int:
@@ -28,7 +29,8 @@ def make_room_for_connections(threads: int) -> int:
     threads : int
         Of a worker.
     """
-    reserved = _PROCESS + CAPACITY + threads * _EACH_THREAD
+    # Large files are kept open, and archives.
+    reserved = _PROCESS + 2 * CAPACITY + threads * _EACH_THREAD
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_CONNECTIONS * _EACH_CONNECTION + reserved
     if limit != resource.RLIM_INFINITY and limit < wanted:

@@ -12,8 +12,18 @@ from pathlib import Path
 from typing import Literal
 
 from hub.client import STATIC_DIRECTORY
+from hub.content.archives import check_archive
 from hub.content.manifests import ManifestStore
-from hub.errors import InvalidOption, ManifestError, RegistryDamaged, RegistryError, RegistryTooNew, ServiceError
+from hub.errors import (
+    ArchiveError,
+    InvalidOption,
+    ManifestError,
+    NoArchive,
+    RegistryDamaged,
+    RegistryError,
+    RegistryTooNew,
+    ServiceError,
+)
 from hub.jupyter_servers import running_servers
 from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
@@ -254,6 +264,11 @@ def _examine_place(registration: Registration, place: Source, store: ManifestSto
             store.open(registration.content, place.root)
         except ManifestError as error:
             return Finding("bad", f"{what}: {error}", "publish it again, with content=True")
+    if registration.kind == "archive":
+        try:
+            check_archive(place.root)
+        except (ArchiveError, NoArchive) as error:
+            return Finding("bad", f"{what}: {error}", "write it again, or revoke it")
     wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
     if not os.access(place.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it", "change its mode, or revoke it")

@@ -186,6 +186,32 @@ class UnusableWTML(RelayError):
         return f"The relative WTML that this file is made from cannot be used: {self.reason}."
 
 
+class UnusableArchive(RelayError):
+    """The members of an archive cannot be served."""
+
+    status = "422 Unprocessable Content"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"The zip archive that this file is to be in cannot be used: {self.reason}."
+
+
+class UnusableMember(RelayError):
+    """A member of an archive cannot be served."""
+
+    status = "422 Unprocessable Content"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"This member of a zip archive cannot be served: {self.reason}."
+
+
 class InternalError(RelayError):
     """A fault of the relay server; the log has what happened."""
 
@@ -228,6 +254,32 @@ class FileBeingHashed(RelayError):
         "try again in a moment."
     )
     headers = (("Retry-After", "5"),)
+
+
+class ArchiveBeingIndexed(RelayError):
+    """The directory of an archive is being read, and it takes long."""
+
+    status = "503 Service Unavailable"
+    sentence = "The directory of this zip archive is being read; try again in a moment."
+    headers = (("Retry-After", "2"),)
+
+
+class IndexUnavailable(RelayError):
+    """The index of an archive cannot be written.
+
+    Attributes
+    ----------
+    reason : str
+        For the log.
+    """
+
+    status = "503 Service Unavailable"
+    sentence = "The relay server cannot write down what is in this zip archive; its log says why."
+    headers = (("Retry-After", "5"),)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 class ManifestUnavailable(RelayError):

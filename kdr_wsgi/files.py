@@ -15,9 +15,13 @@ from hub.content.hashing import hash_descriptor
 from kdr_wsgi.errors import FileBeingChanged, FileChanged, TruncatedBody
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span
-from kdr_wsgi.versions import FileVersion, read_version
+from kdr_wsgi.versions import AnyVersion, read_version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _typeshed.wsgi import WSGIEnvironment
+
     from kdr_wsgi.heads import Head
 
 #: Up to here a part is read into memory: for so few bytes, sendfile(2) costs more than it saves.
@@ -29,7 +33,7 @@ class _File:
 
     Attributes
     ----------
-    version : FileVersion
+    version : FileVersion or MemberVersion
     media_type : MediaType
     etag : str
         The strong entity tag, in its quotes.
@@ -45,8 +49,8 @@ class _File:
 
     __slots__ = ("content", "etag", "head", "last_modified", "media_type", "modified_seconds", "version")
 
-    def __init__(self, version: FileVersion, media_type: MediaType, etag: str = "") -> None:
-        self.version = version
+    def __init__(self, version: AnyVersion, media_type: MediaType, etag: str = "") -> None:
+        self.version: AnyVersion = version
         self.media_type = media_type
         self.etag = etag or version.make_etag()
         self.modified_seconds = version.last_modified(time.time())
@@ -56,6 +60,16 @@ class _File:
             ("Content-Length", str(version.size_bytes)),
         )
         self.head: Head | None = None
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether parts of it can be asked for."""
+        return True
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it can be had with the coding gzip without being compressed for it."""
+        return False
 
     def __enter__(self) -> None:
         pass
@@ -79,7 +93,7 @@ class SmallFile(_File):
         """Return the file; it is in memory."""
         return self
 
-    def __init__(self, version: FileVersion, media_type: MediaType, body: bytes) -> None:
+    def __init__(self, version: AnyVersion, media_type: MediaType, body: bytes) -> None:
         super().__init__(version, media_type)
         self.body = body
 
@@ -95,20 +109,25 @@ class SmallFile(_File):
 
 
 class OpenFile(_File):
-    """A regular file that is open for reading.
+    """A regular file that is open for reading, or a part of it that is a file of its own.
 
     Attributes
     ----------
     is_promised : bool
         Whether a body counts only if the version is the same at its end.
+    start : int
+        Where it begins in what is open.
     """
 
-    __slots__ = ("_descriptor", "is_promised")
+    __slots__ = ("_descriptor", "is_promised", "start")
 
-    def __init__(self, descriptor: int, media_type: MediaType) -> None:
+    def __init__(
+        self, descriptor: int, media_type: MediaType, version: AnyVersion | None = None, start: int = 0
+    ) -> None:
         self._descriptor = descriptor
         self.is_promised = False
-        super().__init__(read_version(descriptor), media_type)
+        self.start = start
+        super().__init__(version or read_version(descriptor), media_type)
 
     def open(self) -> OpenFile:
         """Return the file; it is open."""
@@ -131,7 +150,7 @@ class OpenFile(_File):
         FileChanged
             They may be of another version.
         """
-        body = os.pread(self._descriptor, self.version.size_bytes, 0)
+        body = os.pread(self._descriptor, self.version.size_bytes, self.start)
         if len(body) != self.version.size_bytes or not self.version.is_of(os.fstat(self._descriptor)):
             raise FileChanged
         return SmallFile(self.version, self.media_type, body)
@@ -158,7 +177,34 @@ class OpenFile(_File):
             os.close(self.detach())
 
 
-File = Union[SmallFile, OpenFile]
+class WholeFile(_File):
+    """A file that is open for reading, and is made as it is sent, from its begin to its end."""
+
+    __slots__ = ()
+
+    @property
+    def has_ranges(self) -> bool:
+        """False: a part would cost as much as all that is before it."""
+        return False
+
+    def open(self) -> WholeFile:
+        """Return the file; it is open."""
+        return self
+
+    def open_part(self, _size_bytes: int) -> WholeFile:
+        """Return the file; it is open."""
+        return self
+
+    def make_body(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        """Return the body of an answer, which takes the descriptor over."""
+        raise NotImplementedError
+
+    def read_whole(self) -> SmallFile:
+        """Return the file with all its bytes."""
+        raise NotImplementedError
+
+
+File = Union[SmallFile, OpenFile, WholeFile]
 
 
 class KeptFile(_File):
@@ -213,6 +259,14 @@ class KeptFile(_File):
             raise FileBeingChanged
         return data
 
+    def peek(self, start: int, size_bytes: int) -> bytes:
+        """Return the bytes from `start` on, at most so many, of whatever version."""
+        return os.pread(self._shared.number, size_bytes, start)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for reading at offsets; it is closed when nothing refers to this file any more."""
+        return self._shared.number
+
 
 class _SharedDescriptor:
     __slots__ = ("number",)
@@ -224,7 +278,21 @@ class _SharedDescriptor:
         os.close(self.number)
 
 
-AnyFile = Union[SmallFile, OpenFile, KeptFile, "PromisedFile"]
+AnyFile = Union[SmallFile, OpenFile, WholeFile, KeptFile, "PromisedFile", "FileToOpen"]
+
+
+class FileToOpen(_File):
+    """A file that need not be opened to know what it is."""
+
+    __slots__ = ()
+
+    def open(self) -> File:
+        """Return the file, open for one reader."""
+        raise NotImplementedError
+
+    def open_part(self, size_bytes: int) -> File | KeptFile:
+        """Return the file for reading so many bytes of it."""
+        raise NotImplementedError
 
 
 class PromisedFile(_File):
@@ -247,7 +315,7 @@ class PromisedFile(_File):
 
     def __init__(
         self,
-        version: FileVersion,
+        version: AnyVersion,
         media_type: MediaType,
         digest: bytes,
         opener: Callable[[], File],
@@ -273,8 +341,8 @@ class CheckedSpan:
     def __init__(self, file: OpenFile, span: Span) -> None:
         self._version = file.version
         self._descriptor = file.detach()
-        self._position = span.start
-        self._stop = span.stop
+        self._position = file.start + span.start
+        self._stop = file.start + span.stop
 
     def read(self, size_bytes: int = -1) -> bytes:
         """Return the next bytes, at most `size_bytes` where that is not negative; none behind the span."""
@@ -294,7 +362,7 @@ class CheckedSpan:
             self._descriptor = -1
 
 
-def check_unchanged(descriptor: int, version: FileVersion) -> None:
+def check_unchanged(descriptor: int, version: AnyVersion) -> None:
     """Raise TruncatedBody if an open file is not of `version` any more."""
     if not version.is_of(os.fstat(descriptor)):
         raise TruncatedBody(errno.ECONNABORTED, "a file of a content key was changed while it was sent")
@@ -309,10 +377,10 @@ class SpanFile:
     """
 
     def __init__(self, file: OpenFile, span: Span) -> None:
-        self._stop = span.stop
-        self._position = span.start
+        self._stop = file.start + span.stop
+        self._position = file.start + span.start
         self._descriptor = file.detach()
-        os.lseek(self._descriptor, span.start, os.SEEK_SET)
+        os.lseek(self._descriptor, self._position, os.SEEK_SET)
 
     @property
     def left_bytes(self) -> int:

@@ -62,3 +62,9 @@ def add_vary(headers: Iterable[tuple[str, str]], *names: str) -> list[tuple[str,
 def vary_by_encoding(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Return `headers` with what those need of which another representation may be chosen."""
     return tuple(add_vary(headers, "Accept-Encoding"))
+
+
+@lru_cache(256)
+def without_ranges(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return `headers` with what those say of which no part can be asked for (RFC 9110, 14.3)."""
+    return tuple((name, "none" if name == "Accept-Ranges" else value) for name, value in headers)

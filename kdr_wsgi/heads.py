@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kdr_wsgi.catalog import Publication
 from kdr_wsgi.files import AnyFile, PromisedFile
-from kdr_wsgi.headers import SANDBOX, vary_by_encoding
+from kdr_wsgi.headers import SANDBOX, vary_by_encoding, without_ranges
 
 _Pairs = tuple[tuple[str, str], ...]
 
@@ -48,6 +48,8 @@ def find_head(publication: Publication, file: AnyFile, *, is_negotiated: bool) -
 def _make_head(publication: Publication, file: AnyFile, *, is_negotiated: bool) -> Head:
     etag = publication.tag(file.etag)
     own = publication.immutable_headers if isinstance(file, PromisedFile) else publication.headers
+    if not file.has_ranges:
+        own = without_ranges(own)
     if is_negotiated:
         own = vary_by_encoding(own)
     unchanged = part = (*own, ("ETag", etag), file.last_modified)

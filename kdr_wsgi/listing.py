@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from hashlib import sha256
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
@@ -24,6 +22,7 @@ from kdr_wsgi.contents import Child
 from kdr_wsgi.folders import Children, Folder, Page
 from kdr_wsgi.headers import add_vary
 from kdr_wsgi.media_types import find_media_type
+from kdr_wsgi.pages import page_policy
 from kdr_wsgi.streams import Stream
 
 if TYPE_CHECKING:
@@ -57,20 +56,12 @@ def _read_source(name: str) -> str:
     return source
 
 
-def _hash_source(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
 _STYLE, _SCRIPT = _read_source("listing.css"), _read_source("listing.js")
 _TEMPLATE = _ENVIRONMENT.get_template("listing.html", globals={"style": _STYLE, "script": _SCRIPT})
 
 #: The page runs with the login of whoever looks at it, for its pictures and its JSON. Nothing else than its own script
 #: ever runs in it, whatever the names in it say, and nothing comes from, or goes to, elsewhere.
-_POLICY = (
-    "Content-Security-Policy",
-    f"default-src 'none'; script-src {_hash_source(_SCRIPT)}; style-src {_hash_source(_STYLE)}; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'",
-)
+_POLICY = page_policy([_SCRIPT], [_STYLE])
 
 
 @dataclass(frozen=True, slots=True)

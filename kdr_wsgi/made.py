@@ -47,7 +47,7 @@ class MadeFiles:
 
     def has_recipe(self, registration: Registration, entry: bytes) -> bool:
         """Whether `entry` can be made from another one, by its name."""
-        return registration.kind == "tree" and entry.endswith(_SUFFIX)
+        return registration.kind != "file" and entry.endswith(_SUFFIX)
 
     def open(self, registration: Registration, entry: bytes, url: str) -> SmallFile:
         """Return the file that `entry`, which has a recipe, names to who reads it at `url`.

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from kdr_wsgi.errors import TruncatedBody
-from kdr_wsgi.files import File, KeptFile, OpenFile, check_unchanged
+from kdr_wsgi.files import KeptFile, OpenFile, SmallFile, check_unchanged
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span, coalesce
 
@@ -38,7 +38,7 @@ class ByteRanges:
         spans_bytes = sum(span.size_bytes for span in self.spans)
         self.length_bytes = heads_bytes + spans_bytes + len(self._tail)
 
-    def body(self, file: File | KeptFile) -> Iterable[bytes]:
+    def body(self, file: SmallFile | OpenFile | KeptFile) -> Iterable[bytes]:
         """Return the body; it takes over the descriptor of an `OpenFile`."""
         if isinstance(file, OpenFile):
             return StreamedRanges(file, [(self._part_head(span), span) for span in self.spans], self._tail)
@@ -54,6 +54,7 @@ class StreamedRanges:
 
     def __init__(self, file: OpenFile, parts: list[tuple[bytes, Span]], tail: bytes) -> None:
         self._promised = file.version if file.is_promised else None
+        self._start = file.start
         self._descriptor = file.detach()
         self._parts = parts
         self._tail = tail
@@ -61,9 +62,9 @@ class StreamedRanges:
     def __iter__(self) -> Iterator[bytes]:
         for head, span in self._parts:
             yield head
-            position = span.start
-            while position < span.stop:
-                chunk = os.pread(self._descriptor, min(span.stop - position, CHUNK_BYTES), position)
+            position, stop = self._start + span.start, self._start + span.stop
+            while position < stop:
+                chunk = os.pread(self._descriptor, min(stop - position, CHUNK_BYTES), position)
                 if not chunk:
                     raise TruncatedBody(errno.ECONNABORTED, "a file shrank while it was sent")
                 position += len(chunk)

@@ -7,7 +7,7 @@ import time
 
 from kdr_wsgi.errors import ContentChanged, FileBeingHashed
 from kdr_wsgi.files import OpenFile
-from kdr_wsgi.versions import FileVersion
+from kdr_wsgi.versions import AnyVersion
 
 #: A larger file is not read for a request: to publish it again is quicker, and shows how far it is.
 MAX_FILE_BYTES = 256 << 20
@@ -36,7 +36,7 @@ class Rehasher:
 
     def __init__(self, bytes_per_minute: int = MAX_BYTES_PER_MINUTE) -> None:
         self._bytes_per_minute = bytes_per_minute
-        self._verdicts: dict[tuple[FileVersion, bytes], bool] = {}
+        self._verdicts: dict[tuple[AnyVersion, bytes], bool] = {}
         self._reading = threading.Lock()
         #: What each owner had left, and when.
         self._allowances: dict[str, tuple[float, float]] = {}
@@ -60,13 +60,15 @@ class Rehasher:
         if not verdict:
             raise ContentChanged
 
-    def _read(self, file: OpenFile, question: tuple[FileVersion, bytes], owner: str) -> bool:
+    def _read(self, file: OpenFile, question: tuple[AnyVersion, bytes], owner: str) -> bool:
         if not self._reading.acquire(timeout=_PATIENCE_SECONDS):
             raise FileBeingHashed
         try:
             if question in self._verdicts:
                 return self._verdicts[question]
-            self._spend(owner, file.version.size_bytes)
+            if file.version.size_bytes > self._bytes_per_minute:
+                raise FileBeingHashed
+            self.spend(owner, file.version.size_bytes)
             verdict = file.has_hash(question[1])
             if file.version.is_settled:
                 if len(self._verdicts) >= _CAPACITY:
@@ -76,7 +78,12 @@ class Rehasher:
         finally:
             self._reading.release()
 
-    def _spend(self, owner: str, size_bytes: int) -> None:
+    def spend(self, owner: str, size_bytes: int) -> None:
+        """Count that so many bytes are read for `owner`; raise FileBeingHashed if that is more than is left.
+
+        What is more than a minute's takes all of it.
+        """
+        size_bytes = min(size_bytes, self._bytes_per_minute)
         now = time.monotonic()
         left, counted_at = self._allowances.pop(owner, (float(self._bytes_per_minute), now))
         left = min(self._bytes_per_minute, left + (now - counted_at) / 60 * self._bytes_per_minute)

@@ -12,11 +12,13 @@ from hub.errors import RegistryError
 from hub.registration import Registration
 from kdr_wsgi.acceleration import Acceleration
 from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
+from kdr_wsgi.archives import Archives
 from kdr_wsgi.beneath import explain, split_entry
 from kdr_wsgi.catalog import Catalog, Publication
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
     HubUnavailable,
+    IndexUnavailable,
     InternalError,
     IsDirectory,
     ManifestUnavailable,
@@ -54,6 +56,7 @@ class FileRelay:
     ----------
     catalog : Catalog
     contents : Contents
+    archives : Archives
     store : FileStore
     viewers : Viewers
     usage : UsageCounter
@@ -66,6 +69,7 @@ class FileRelay:
         self,
         catalog: Catalog,
         contents: Contents,
+        archives: Archives,
         store: FileStore,
         viewers: Viewers,
         usage: UsageCounter,
@@ -74,6 +78,7 @@ class FileRelay:
     ) -> None:
         self._catalog = catalog
         self._contents = contents
+        self._archives = archives
         self._store = store
         self._made = MadeFiles(store)
         self._representations = Representations(store)
@@ -101,7 +106,7 @@ class FileRelay:
                 if target is None:
                     return self._other(environ, start_response)
                 answer = self._answer(environ, target)
-        except (HubUnavailable, ManifestUnavailable, StorageFailing) as error:
+        except (HubUnavailable, IndexUnavailable, ManifestUnavailable, StorageFailing) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
         except RelayError as error:
@@ -178,7 +183,7 @@ class FileRelay:
             return self._answer_with(environ, publication, entry, made, is_made=True)
         find_file = self._store.finder(registration, entry, file)
         if find_file is not None:
-            may_vary = is_negotiated(registration, file.media_type)
+            may_vary = is_negotiated(registration, file.media_type, is_packed=file.is_packed)
             self._shortcuts.add(environ, Shortcut(registration.key, publication, entry, may_vary, find_file))
         return self._answer_with(environ, publication, entry, file)
 
@@ -187,7 +192,7 @@ class FileRelay:
     ) -> Answer:
         registration = publication.registration
         with file:
-            if not is_negotiated(registration, file.media_type):
+            if not is_negotiated(registration, file.media_type, is_packed=file.is_packed):
                 return answer_file(environ, publication, file, hand_over=self._hand_over)
             chosen = self._representations.choose(environ, registration, entry, file, is_made=is_made)
             with chosen:
@@ -208,9 +213,13 @@ class FileRelay:
             return answer_listing(environ, publication, entry, folder)
 
     def _find_folder(self, registration: Registration, entry: bytes) -> Folder:
-        if not registration.content:
+        known: Contents | Archives
+        if registration.content:
+            known = self._contents
+        elif registration.kind == "archive":
+            known = self._archives
+        else:
             return FolderOnDisk(registration.root, entry)
         return SortedFolder(
-            partial(self._contents.list_folder, registration, entry),
-            lambda name: self._contents.has_file(registration, entry + name),
+            partial(known.list_folder, registration, entry), lambda name: known.has_file(registration, entry + name)
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from copy import copy
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from blake3 import blake3
 
@@ -20,8 +20,9 @@ from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.cache import CacheKey
 from kdr_wsgi.encodings import SUFFIXES, Coding, gzip_bytes, preferred_codings
 from kdr_wsgi.errors import FileChanged, IsDirectory, NoSuchEntry, RelayError
-from kdr_wsgi.files import AnyFile, KeptFile, OpenFile, PromisedFile, SmallFile
+from kdr_wsgi.files import AnyFile, KeptFile, PromisedFile, SmallFile
 from kdr_wsgi.media_types import MediaType
+from kdr_wsgi.members import ArchiveMember
 from kdr_wsgi.store import FileStore
 
 #: In one packet anyway; and what takes a long time, and memory, to compress.
@@ -40,12 +41,15 @@ _SIBLINGS = 4096
 #: What speaks of the bytes of one representation (RFC 9530), or says that they are what they are to be.
 _OF_ONE_REPRESENTATION = frozenset({"content-digest", "content-encoding", "content-md5", "digest", "repr-digest"})
 
-_AnyFile = TypeVar("_AnyFile", bound=Union[SmallFile, OpenFile, KeptFile, PromisedFile])
+_AnyFile = TypeVar("_AnyFile", bound=AnyFile)
 
 
-def is_negotiated(registration: Registration, media_type: MediaType) -> bool:
-    """Whether a file of this type may be answered with a coding, so that answers vary with Accept-Encoding."""
-    return media_type.is_compressible and (
+def is_negotiated(registration: Registration, media_type: MediaType, *, is_packed: bool = False) -> bool:
+    """Whether a file of this type may be answered with a coding, so that answers vary with Accept-Encoding.
+
+    One that `is_packed` is at hand with a coding, whatever its type.
+    """
+    return (media_type.is_compressible or is_packed) and (
         not registration.headers or _OF_ONE_REPRESENTATION.isdisjoint(name.lower() for name, _ in registration.headers)
     )
 
@@ -80,7 +84,7 @@ class Representations:
         Ranges are always of the file as it is. A `file` that was made of
         another one has no files beside it.
         """
-        if "HTTP_RANGE" in environ or isinstance(file, KeptFile):
+        if ("HTTP_RANGE" in environ and file.has_ranges) or isinstance(file, KeptFile):
             return file
         codings = preferred_codings(environ.get("HTTP_ACCEPT_ENCODING"))
         for coding in codings:
@@ -121,6 +125,8 @@ class Representations:
 
     def _find_gzip(self, registration: Registration, entry: bytes, file: AnyFile) -> AnyFile | None:
         """Return `file` compressed; None: it cannot be, or it is not worth it."""
+        if isinstance(file, ArchiveMember) and file.is_packed:
+            return file.gzipped()
         if not MIN_GZIP_BYTES <= file.version.size_bytes <= MAX_GZIP_BYTES or not file.version.is_settled:
             return None
         etag = f'{file.etag[:-1]}-gzip"'
@@ -169,10 +175,12 @@ def _read(file: AnyFile) -> SmallFile | None:
         opened = file.open()
         if isinstance(opened, SmallFile):
             return opened
-        if not isinstance(file, PromisedFile):
+        if opened is file:
             return opened.read_whole()
         with opened:
             plain = opened.read_whole()
+        if not isinstance(file, PromisedFile):
+            return plain
     except (FileChanged, RelayError):
         return None
     # What is kept under a hash is for all who have published it: it takes no word for it.

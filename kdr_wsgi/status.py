@@ -31,7 +31,7 @@ from kdr_wsgi.errors import (
 from kdr_wsgi.headers import SAME_ORIGIN
 from kdr_wsgi.locations import location_finder
 from kdr_wsgi.overview import Overview, Published, look_over, measure, tell
-from kdr_wsgi.pages import page_policy
+from kdr_wsgi.pages import template_policy
 from kdr_wsgi.settings import Settings
 from kdr_wsgi.viewers import LocalViewers
 
@@ -46,7 +46,7 @@ _UNKNOWN = "\N{EN DASH}"
 
 _TEMPLATE = "status.html"
 
-_POLICY = page_policy(Path(__file__).with_name("templates").joinpath(_TEMPLATE).read_text("utf-8"))
+_POLICY = template_policy(Path(__file__).with_name("templates").joinpath(_TEMPLATE).read_text("utf-8"))
 
 #: What tells of files and their paths stays in no cache.
 _PRIVATE = (("Cache-Control", "no-store"), *SAME_ORIGIN)

@@ -14,11 +14,13 @@ from blake3 import blake3
 from hub.content.signatures import size_of
 from hub.registration import Registration
 from kdr_wsgi import beneath
+from kdr_wsgi.archives import Archives
 from kdr_wsgi.cache import CacheKey, FileCache
 from kdr_wsgi.contents import Contents, Place, Promise
 from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDirectory, NoSuchEntry, RelayError
 from kdr_wsgi.files import AnyFile, File, KeptFile, OpenFile, PromisedFile, SmallFile
 from kdr_wsgi.media_types import MediaType, find_media_type
+from kdr_wsgi.members import ArchiveMember
 from kdr_wsgi.open_files import OpenFiles
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.versions import FileVersion
@@ -45,12 +47,14 @@ class FileStore:
         What content keys promise.
     cache : FileCache
     rehasher : Rehasher
+    archives : Archives
     """
 
-    def __init__(self, contents: Contents, cache: FileCache, rehasher: Rehasher) -> None:
+    def __init__(self, contents: Contents, cache: FileCache, rehasher: Rehasher, archives: Archives) -> None:
         self._contents = contents
         self._cache = cache
         self._rehasher = rehasher
+        self._archives = archives
         self._open_files = OpenFiles()
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)
@@ -69,11 +73,15 @@ class FileStore:
         Raises
         ------
         NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged, ManifestUnavailable
+        UnusableArchive, UnusableMember, ArchiveBeingIndexed, IndexUnavailable
+            Of an archive.
         """
         if registration.content:
             if registration.kind == "file" and entry != registration.name and entry not in registration.other_names:
                 raise NoSuchEntry
             return self._promise(_bare(registration), entry)
+        if registration.kind == "archive":
+            return self._archives.find(registration, entry, _media_type(entry))
         if registration.kind == "file" and entry != registration.name:
             raise NoSuchEntry
         place = (registration.root, entry, registration.name)
@@ -95,6 +103,8 @@ class FileStore:
         """
         if isinstance(file, PromisedFile):
             return lambda: file
+        if isinstance(file, ArchiveMember):
+            return partial(_find_member, file)
         if isinstance(file, SmallFile):
             place = (registration.root, entry, registration.name)
             return partial(self._find_small, place, _path(registration.root, _below(registration, entry)))
@@ -163,7 +173,7 @@ class FileStore:
         file = open_once()
         return file if isinstance(file, SmallFile) else self._keep_open(open_place, file, open_once)
 
-    def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
+    def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> SmallFile | OpenFile:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
         place = _promised_place(where, digest, media_type)
         kept = self._find_kept(place, where.below)
@@ -214,6 +224,14 @@ class FileStore:
             return None
         kept = self._cache.find(place, status)
         return self._open_files.find(open_place, status) if kept is None and open_place is not None else kept
+
+
+def _find_member(member: ArchiveMember) -> ArchiveMember | None:
+    """Return `member`, if its archive is as it was."""
+    try:
+        return member if member.version.is_of(os.stat(member.root, follow_symlinks=False)) else None
+    except OSError:
+        return None
 
 
 def _below(registration: Registration, entry: bytes) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Union
 
 from hub.content.signatures import TICK_NS, is_coarse, is_settled, pack_signature, unpack_signature
 
@@ -37,9 +37,11 @@ class FileVersion(NamedTuple):
 
     def has_signature(self, signature: bytes) -> bool:
         """Whether `signature` is of this version, and each later one has another."""
-        return self.is_settled and signature == pack_signature(
-            self.size_bytes, self.modified_ns, self.changed_ns, self.inode
-        )
+        return self.is_settled and signature == self.make_signature()
+
+    def make_signature(self) -> bytes:
+        """Return the signature of this version."""
+        return pack_signature(self.size_bytes, self.modified_ns, self.changed_ns, self.inode)
 
     def make_etag(self) -> str:
         """Return the strong entity tag (RFC 9110, 8.8.3), in its quotes.
@@ -64,6 +66,60 @@ class FileVersion(NamedTuple):
             and status.st_mtime_ns == self.modified_ns
             and status.st_dev == self.device
         )
+
+
+class MemberVersion(NamedTuple):
+    """The version of a member of an archive: that of the archive, and which member it is.
+
+    Attributes
+    ----------
+    size_bytes : int
+        The member's, not packed.
+    archive : FileVersion
+    start : int
+        Where the member is in the archive.
+    crc : int
+    """
+
+    size_bytes: int
+    archive: FileVersion
+    start: int
+    crc: int
+
+    @property
+    def modified_ns(self) -> int:
+        """The archive's mtime."""
+        return self.archive.modified_ns
+
+    @property
+    def changed_ns(self) -> int:
+        """The archive's ctime."""
+        return self.archive.changed_ns
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each later change of the archive will show."""
+        return self.archive.is_settled
+
+    def has_signature(self, signature: bytes) -> bool:
+        """Whether the archive has this signature, and each later version another."""
+        return self.archive.has_signature(signature)
+
+    def make_etag(self) -> str:
+        """Return the strong entity tag, in its quotes: that of the archive, and what tells its members apart."""
+        return f'{self.archive.make_etag()[:-1]}-{self.start:x}-{self.size_bytes:x}-{self.crc:x}"'
+
+    def last_modified(self, now_seconds: float) -> int:
+        """Last-Modified of the archive; the times of members know no time zone."""
+        return self.archive.last_modified(now_seconds)
+
+    def is_of(self, status: os.stat_result) -> bool:
+        """Whether `status` is of the same archive in the same version."""
+        return self.archive.is_of(status)
+
+
+#: What a file, or a member of an archive, has.
+AnyVersion = Union[FileVersion, MemberVersion]
 
 
 def read_version(descriptor: int) -> FileVersion:

@@ -20,7 +20,6 @@ import sys
 import time
 from array import array
 from binascii import hexlify
-from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
@@ -32,6 +31,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from hub.content.entries import SortedEntries
 from hub.content.hashing import HASH_BYTES
 from hub.content.signatures import SIGNATURE_BYTES, size_field_of
 from hub.content.walking import Record, signature_of
@@ -44,7 +44,9 @@ TREE_CONTEXT = "kernel data relay 2026-11-25 tree"
 
 _MANIFEST_WORD = b"kdr-tree"
 _INDEX_WORD = b"kdr-stat"
-_END = struct.Struct("<Q32s32s8s")
+
+#: How many there are of what the file is about; a hash, or what else tells it from others; a checksum; a word.
+END = struct.Struct("<Q32s32s8s")
 _CHECKSUM_AND_WORD_BYTES = 40
 _NUMBER = struct.Struct("<Q")
 _ENTRIES_PER_COPY = 4096
@@ -85,7 +87,7 @@ class Columns(NamedTuple):
         return cls(names, b"".join(records), sizes, b"".join(hashes))
 
 
-class _Mapped:
+class MappedFile:
     """A file that is mapped into memory, and its end understood."""
 
     def __init__(self, path: Path, word: bytes) -> None:
@@ -97,13 +99,13 @@ class _Mapped:
             raise ManifestError(str(path), error.strerror or str(error)) from error
         except ValueError:  # From mmap: it is empty.
             raise self.damage() from None
-        if len(self.bytes) < _END.size:
+        if len(self.bytes) < END.size:
             raise self.damage()
         self.count: int
         self.digest: bytes
         self.checksum: bytes
-        end = len(self.bytes) - _END.size
-        self.count, self.digest, self.checksum, found = _END.unpack_from(self.bytes, end)
+        end = len(self.bytes) - END.size
+        self.count, self.digest, self.checksum, found = END.unpack_from(self.bytes, end)
         # A tenth of a second for a million entries, each time that a process opens it; half of that for `_is_in_order`.
         with memoryview(self.bytes) as whole:
             if (
@@ -117,7 +119,7 @@ class _Mapped:
         return ManifestError(str(self.path), "it is damaged; remove it and publish again")
 
 
-class Manifest:
+class Manifest(SortedEntries):
     """The entries of a tree, in ascending order; what equal trees share.
 
     Parameters
@@ -130,11 +132,11 @@ class Manifest:
     """
 
     def __init__(self, path: Path) -> None:
-        mapped = _Mapped(path, _MANIFEST_WORD)
+        mapped = MappedFile(path, _MANIFEST_WORD)
         self._bytes = mapped.bytes
         self._count: int = mapped.count
         self.digest: bytes = mapped.digest
-        self._hashes = len(self._bytes) - _END.size - self._count * HASH_BYTES
+        self._hashes = len(self._bytes) - END.size - self._count * HASH_BYTES
         self._sizes = self._hashes - self._count * _NUMBER.size
         self._starts = self._sizes - self._count * _NUMBER.size
         if self._starts < 0 or not self._is_in_order():
@@ -172,25 +174,6 @@ class Manifest:
         start = self._hashes + position * HASH_BYTES
         return self._bytes[start : start + HASH_BYTES]
 
-    def find(self, entry: bytes) -> int | None:
-        """Return the position of `entry`; None if the tree has none such."""
-        position = bisect_left(self, entry)
-        return position if position < self._count and self[position] == entry else None
-
-    def folder(self, prefix: bytes) -> tuple[int, int]:
-        """Return the position of the first entry that begins with `prefix`, and that behind the last.
-
-        `prefix` ends with a slash, or is empty.
-        """
-        if not prefix:
-            return 0, self._count
-        # "0" follows the slash in the order of bytes.
-        return bisect_left(self, prefix), bisect_left(self, prefix[:-1] + b"0")
-
-    def position_after(self, entry: bytes) -> int:
-        """Return the position of the first entry behind `entry`; behind all of a folder, if that ends with a slash."""
-        return self.folder(entry)[1] if entry.endswith(b"/") else bisect_right(self, entry)
-
     def _number(self, column: int, position: int) -> int:
         number: int = _NUMBER.unpack_from(self._bytes, column + position * _NUMBER.size)[0]
         return number
@@ -218,10 +201,10 @@ class Tree:
 
     def __init__(self, manifest: Path, index: Path) -> None:
         self.manifest = Manifest(manifest)
-        mapped = _Mapped(index, _INDEX_WORD)
+        mapped = MappedFile(index, _INDEX_WORD)
         self._bytes = mapped.bytes
         count = len(self.manifest)
-        length = self.manifest.start(count) + count * SIGNATURE_BYTES + _END.size
+        length = self.manifest.start(count) + count * SIGNATURE_BYTES + END.size
         if (mapped.count, mapped.digest, len(mapped.bytes)) != (count, self.manifest.digest, length):
             raise mapped.damage()
         #: Tells this index from any other.
@@ -386,10 +369,10 @@ class TreeWriter:
         folder = store.root_folder(root)
         make_private_directories(folder / "file")
         store.check_private(root)
-        _remove_abandoned(folder)
+        remove_abandoned(folder)
         with ExitStack() as files:
             self._manifest, self._index, self._sizes, self._hashes = (
-                files.enter_context(_Part(folder)) for _ in range(4)
+                files.enter_context(FilePart(folder)) for _ in range(4)
             )
             self._files = files.pop_all()
 
@@ -448,7 +431,7 @@ def _numbers(column: bytes) -> array[int]:
     return numbers
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
     """Remove the drafts of processes that were killed, on a file system on which drafts have names."""
     for path in folder.glob(f"*{DRAFT_SUFFIX}"):
         # An error: somebody writes it, or has finished; or nobody can tell.
@@ -458,17 +441,18 @@ def _remove_abandoned(folder: Path) -> None:
                 path.unlink()
 
 
-class _Part:
-    """What is written of a tree's files; a lock tells that somebody writes it, where it has a name."""
+class FilePart:
+    """What is written of a file, or a column of it; a lock tells that somebody writes it, where it has a name."""
 
     def __init__(self, folder: Path) -> None:
         self._draft = Draft(folder)
         self._hasher = blake3()
+        #: What goes past `write` has no part in the checksum.
         self.file = self._draft.file
         with suppress(OSError):  # A file system without locks: only gc removes what is abandoned there.
             fcntl.flock(self.file, fcntl.LOCK_EX)
 
-    def __enter__(self) -> _Part:
+    def __enter__(self) -> FilePart:
         return self
 
     def __exit__(
@@ -477,13 +461,14 @@ class _Part:
         self._draft.__exit__(kind, error, trace)
 
     def write(self, data: bytes) -> None:
+        """Add to the file."""
         self._hasher.update(data)
         self.file.write(data)
 
     def publish(self, path: Path, count: int, digest: bytes, word: bytes) -> None:
         """Write the end of the file and give it its name."""
-        self._hasher.update(_END.pack(count, digest, b"", word)[:-_CHECKSUM_AND_WORD_BYTES])
-        self.file.write(_END.pack(count, digest, self._hasher.digest(), word))
+        self._hasher.update(END.pack(count, digest, b"", word)[:-_CHECKSUM_AND_WORD_BYTES])
+        self.file.write(END.pack(count, digest, self._hasher.digest(), word))
         self.file.flush()
         os.fsync(self.file.fileno())
         self._draft.replace(path)

@@ -67,20 +67,22 @@ def register(
     visibility: str | list[str],
     key: str | None = None,
     extension: str = "",
+    is_tree: bool = False,
     content: bool = False,
     snapshot: str | None = None,
     ttl: float | None = None,
 ) -> PublishedURL:
-    """Register a file or a directory and return its partial URL.
+    """Register a file, a directory or, where it `is_tree`, the members of an archive, and return the partial URL.
 
     Raises
     ------
     CommandError, HubError
     """
-    if not os.path.isdir(path):
+    if not (is_tree or os.path.isdir(path)):
         return hub.serve_file(path, extension, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
     if extension:
-        raise CommandError(f"--extension is for files, and {path!r} is a directory")
+        what = "is a directory" if os.path.isdir(path) else "is published by its members (--tree)"
+        raise CommandError(f"--extension is for files, and {path!r} {what}")
     return hub.serve_tree(path, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
 
 

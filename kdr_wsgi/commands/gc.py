@@ -64,7 +64,7 @@ def _forget_usage(registry: Registry) -> None:
 
 
 COMMAND = Command(
-    description="Remove what has expired, and the manifests that no registration needs any more.",
+    description="Remove what has expired, and the manifests and indexes that no registration needs any more.",
     examples=(
         ("kdr gc", ""),
         ("kdr gc --missing --snapshots kept", "what is gone from the disk, and copies that nothing needs"),

@@ -15,6 +15,11 @@ from kdr_wsgi.commands.keys import short_enough
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a file or a directory")
+    parser.add_argument(
+        "--tree",
+        action="store_true",
+        help="the members of a zip archive, as if it were unpacked, not the archive itself",
+    )
     key = parser.add_argument("--key", metavar="K", help="the key in the URL (default: a hash of the path)")
     completing.set_completer(key, completing.complete_nothing)
     extension = parser.add_argument(
@@ -51,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
         options.path,
         key=options.key,
         extension=options.extension,
+        is_tree=options.tree,
         content=options.content,
         snapshot=options.snapshot,
         visibility=chosen[0] if len(chosen) == 1 and chosen[0] in VISIBILITIES else chosen,
@@ -70,11 +76,13 @@ def _opening(url: PublishedURL, registry: str | None) -> str:
 
 
 COMMAND = Command(
-    description="Register a file or a directory and print its partial URL: the server's address goes in front.",
+    description="Register a file, a directory, or the members of a zip archive (--tree), and print its partial URL: "
+    "the server's address goes in front.",
     examples=(
         ("kdr publish tiles", "a directory, for you alone"),
         ("kdr publish cube.fits --visibility public --ttl 3600", "for everybody, for an hour"),
         ("kdr publish cube.dat --extension .fits --key cube", "under another name, and a key of your choice"),
+        ("kdr publish tiles.zip --tree", "the members of an archive, which is not unpacked"),
         ("kdr publish tiles --content --snapshot kept", "a URL that never names anything else"),
     ),
     add_arguments=_add_arguments,

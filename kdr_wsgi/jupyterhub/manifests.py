@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from hub.content.cleaning import needed_by
 from hub.content.manifests import Columns, ManifestStore, TreeWriter
 from hub.content.transfer import receive_tree
 from hub.content.trees import explained
@@ -63,8 +64,7 @@ class ReceivedManifests:
         """
         store = ManifestStore(self._registry.path, owner)
         with explained(store), _alone(store):
-            needed = {registration.content for registration in self._registry.registrations_of(owner)}
-            store.clean_up(needed, time.time() - _GRACE_SECONDS)
+            self._clean_up(owner, store)
             left = self._max_bytes - store.size_bytes() - 2 * _BLOCK_BYTES
             with TreeWriter(store, root) as writer:
                 for columns in _columns(content, body):
@@ -78,6 +78,15 @@ class ReceivedManifests:
                 found = writer.finish()
         if found != content:
             raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
+
+    def make_room(self, owner: str) -> None:
+        """Remove what no registration of a user's needs any more; raise ManifestError if that fails."""
+        store = ManifestStore(self._registry.path, owner)
+        with explained(store):
+            self._clean_up(owner, store)
+
+    def _clean_up(self, owner: str, store: ManifestStore) -> None:
+        store.clean_up(needed_by(self._registry.registrations_of(owner)), time.time() - _GRACE_SECONDS)
 
 
 def _columns(content: str, body: Iterable[bytes]) -> Iterator[Columns]:

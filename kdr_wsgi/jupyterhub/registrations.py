@@ -25,12 +25,15 @@ from hub.service import NEEDS_MANIFEST
 from hub.version import VERSION
 from hub.wire import claim_from_json, registration_to_json
 from kdr_wsgi import beneath
-from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded
+from kdr_wsgi.archives import ArchiveIndexes
+from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded, UnusableArchive
 from kdr_wsgi.jupyterhub.manifests import ManifestNeeded, ReceivedManifests
 from kdr_wsgi.jupyterhub.owned_keys import is_key_of, owned_key
 from kdr_wsgi.jupyterhub.response_headers import check_service_headers
 from kdr_wsgi.jupyterhub.viewers import HubViewers
+from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.settings import ServiceSettings, Settings
+from kdr_wsgi.versions import read_version
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +76,9 @@ class Registrations:
         self._service = service
         self._viewers = viewers
         self._registry = Registry(settings.registry)
+        self._archives = ArchiveIndexes(
+            settings.registry, Rehasher(service.max_hashing_bytes), service.max_manifest_bytes
+        )
         self._manifests = ReceivedManifests(self._registry, service.max_manifest_bytes)
         self._prefix = f"{service.host}{settings.base_url}{settings.route}/"
         self._registry.claim(_STATIC_FILES)
@@ -180,7 +186,9 @@ class Registrations:
         elif registration.key:
             key = check_chosen_key(registration.key)
         else:
-            key = path_key(f"{owner}\0".encode() + claim.place, claim.extension, self._secret)
+            key = path_key(f"{owner}\0".encode() + claim.place, claim.key_ending, self._secret)
+        if registration.kind == "archive":
+            self._index(owner, root, registration)
         now = time.time()
         return replace(
             registration,
@@ -190,6 +198,24 @@ class Registrations:
             claimed_at=now,
             expires_at=None if claim.ttl is None else now + claim.ttl,
         )
+
+    def _index(self, owner: str, root: bytes, registration: Registration) -> None:
+        """See to it that there is an index of an archive, made here: no user's word is taken for what is in it.
+
+        Raises
+        ------
+        InvalidOption, PathRefused, LimitReached, RelayError
+        """
+        if registration.content:
+            raise InvalidOption("content", registration.content, "no content key can be made of an archive's members")
+        self._manifests.make_room(owner)
+        descriptor = beneath.open_root_file(root)
+        try:
+            self._archives.find(owner, root, descriptor, read_version(descriptor))
+        except UnusableArchive as error:
+            raise PathRefused(registration.root, f"as a zip archive it cannot be used: {error.reason}") from None
+        finally:
+            os.close(descriptor)
 
     def _locate(self, owner: str, path: bytes) -> bytes:
         root = self._service.roots.locate(owner, path)

@@ -26,6 +26,7 @@ from playwright.sync_api import Browser as ChromiumBrowser
 from playwright.sync_api import Page
 
 from hub import InvalidOption, JupyterRelayHub, LimitReached, ServiceRefused, ServiceUnreachable
+from tests.archives import STORED, write_zip
 from tests.conftest import free_port, make_settled, wait_for_port
 from tests.e2e.conftest import DOMAIN
 from tests.jupyter import Kernel, wait_until
@@ -291,6 +292,16 @@ def test_a_cookie_publishes_nothing(shared: SharedHub, tiles: Path, monkeypatch:
     browser.log_in("ada", address)
     answer = shared.fetch("/services/kdr/wwtkdr/_api/registrations", headers=browser.cookies(address))
     assert answer.status == 401
+
+
+def test_members_of_an_archive_are_read_at_the_service(
+    shared: SharedHub, tiles: Path, kernels: dict[str, Kernel]
+) -> None:
+    archive = write_zip(tiles / "tiles.zip", ("1/2.png", DATA, STORED))
+    make_settled(archive)
+    url = kernels["ada"].publish(archive)
+    assert is_read(shared.fetch(f"{url}1/2.png", "ada"))
+    assert shared.fetch(f"{url}1/2.png", "bob").status == 404
 
 
 def test_nobody_takes_over_a_key_of_somebody_else(

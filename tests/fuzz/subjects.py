@@ -18,6 +18,9 @@ import socket
 import struct
 import tempfile
 import threading
+import warnings
+import zipfile
+import zlib
 from calendar import timegm
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,10 +37,12 @@ from xml.etree import ElementTree
 from blake3 import blake3
 from wwt_data_formats.folder import Folder, make_absolutizing_url_mutator
 
-from hub import HubError, InvalidKey, InvalidOption, JupyterRelayHub, ManifestError
+from hub import ArchiveError, HubError, InvalidKey, InvalidOption, JupyterRelayHub, ManifestError
+from hub.content.archives import DEFLATED, Member, make_index
 from hub.content.manifests import Columns, Manifest, ManifestStore, Tree, TreeWriter
-from hub.content.signatures import SIGNATURE_BYTES, pack_signature
+from hub.content.signatures import SIGNATURE_BYTES, make_signature, pack_signature
 from hub.content.transfer import MAX_ENTRY_BYTES, receive_tree, send_tree
+from hub.errors import NoArchive
 from hub.keys import check_chosen_key, check_key
 from hub.registrar import Claim
 from hub.registration import Registration
@@ -47,22 +52,30 @@ from hub.wire import MAX_NAME_BYTES, claim_from_json, claim_to_json, registratio
 from kdr_wsgi import beneath
 from kdr_wsgi.answers import answer_error
 from kdr_wsgi.app import create_app
+from kdr_wsgi.cache import FileCache
 from kdr_wsgi.encodings import MAX_CHARACTERS, SUFFIXES, preferred_codings
 from kdr_wsgi.errors import (
+    FileBeingChanged,
     IsDirectory,
     MalformedHost,
     MalformedTarget,
     NoSuchEntry,
+    TruncatedBody,
     UnknownKey,
+    UnusableMember,
     UnusableWTML,
 )
+from kdr_wsgi.files import File, KeptFile, OpenFile, SmallFile, WholeFile
 from kdr_wsgi.locations import location_finder
+from kdr_wsgi.media_types import find_media_type
+from kdr_wsgi.members import SMALL_MEMBER_BYTES, ArchiveMember, Place
 from kdr_wsgi.origins import Origins
 from kdr_wsgi.preconditions import Verdict, evaluate, is_range_current
 from kdr_wsgi.proxies import TrustedProxies
 from kdr_wsgi.ranges import Span, coalesce, parse_range
 from kdr_wsgi.settings import SettingError, read_settings
 from kdr_wsgi.targets import Target, find_target
+from kdr_wsgi.versions import FileVersion, MemberVersion
 from kdr_wsgi.wtml import MAX_CHARACTERS as MAX_CHARACTERS_OF_WTML
 from kdr_wsgi.wtml import _parse, make_absolute
 
@@ -731,6 +744,102 @@ def check_transfer(data: bytes) -> None:
     shutil.rmtree(store.folder)
 
 
+# Zip archives.
+
+
+def check_archives(data: bytes) -> None:
+    path = workplace() / "a.zip"
+    path.write_bytes(data)
+    root = os.fsencode(path)
+    descriptor = os.open(path, os.O_RDONLY)
+    with open(descriptor, "rb"):
+        try:
+            index = make_index(ManifestStore(workplace() / "archives"), root, descriptor)
+        except (ArchiveError, NoArchive):
+            return
+        names = [index[position] for position in range(len(index))]
+        assert names == sorted(set(names))
+        members = [index.member(position) for position in range(len(index))]
+        ends = sorted((m.header_start, m.header_start + 30 + m.room_bytes + m.packed_bytes) for m in members)
+        assert all(one[1] <= other[0] for one, other in pairwise(ends)), "members share bytes"
+        assert not ends or ends[-1][1] <= len(data)
+        bodies = {}
+        for name, member in zip(names, members, strict=True):
+            assert index.find_member(name) == member
+            assert not name.startswith(b"/")
+            assert not {b"", b".", b".."} & {*name.rstrip(b"/").split(b"/")}
+            if not name.endswith(b"/"):
+                bodies[name] = _body_of(root, name, member)
+        assert {name.split(b"/")[0] for name in names} == {name for name, _ in index.children(b"")}
+    with (
+        suppress(zipfile.BadZipFile, NotImplementedError, UnicodeError, struct.error),
+        zipfile.ZipFile(path) as archive,
+    ):
+        infos = {info.filename.encode("utf-8", "surrogateescape"): info for info in archive.infolist()}
+        if [info.header_offset for name, info in sorted(infos.items()) if name in names] != [
+            member.header_start for member in members
+        ]:
+            return  # It has found another directory.
+        for name, body in bodies.items():
+            if body is not None:
+                with suppress(zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError):
+                    assert body == archive.read(infos[name])
+
+
+_ARCHIVE = find_media_type(b"a.zip")
+
+
+def _body_of(root: bytes, name: bytes, member: Member) -> bytes | None:
+    """Return what is served of a member, after the same with the coding gzip; None if it is none."""
+
+    def open_again() -> OpenFile:
+        again = os.open(root, os.O_RDONLY)
+        return OpenFile(again, _ARCHIVE, FileVersion.of(make_signature(os.fstat(again))))
+
+    version = FileVersion.of(make_signature(os.stat(root)))
+    place = Place(root, name, FileCache(0), lambda: KeptFile(open_again(), open_again))
+    try:
+        file = ArchiveMember(place, member, MemberVersion(member.size_bytes, version, member.header_start, 0), _ARCHIVE)
+        body = _read_all(file.open())
+        assert len(body) == member.size_bytes
+        if member.method == DEFLATED or len(body) <= SMALL_MEMBER_BYTES:
+            assert zlib.crc32(body) == member.crc
+        gzipped = file.gzipped()
+        if gzipped is not None:
+            assert gzip.decompress(_read_all(gzipped.open())) == body
+        return body
+    except (UnusableMember, FileBeingChanged, TruncatedBody):
+        return None
+
+
+def _read_all(file: File) -> bytes:
+    with file:
+        if isinstance(file, SmallFile):
+            return file.body
+        body = file.make_body({}) if isinstance(file, WholeFile) else [file.read_whole().body]
+        try:
+            return b"".join(body)
+        finally:
+            getattr(body, "close", lambda: None)()
+
+
+def _archives() -> tuple[bytes, ...]:
+    made = []
+    for names in (["a"], ["a/b.txt", "a/", "c"], ["\u00e9", "x", "x"]):
+        for comment in (b"", b"comment"):
+            file = io.BytesIO()
+            with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
+                warnings.simplefilter("ignore")  # Two members with one name.
+                for number, name in enumerate(names):
+                    archive.writestr(zipfile.ZipInfo(name), b"body " * 9, zipfile.ZIP_DEFLATED if number else 0)
+                archive.comment = comment
+            made.append(file.getvalue())
+    large = io.BytesIO()
+    with zipfile.ZipFile(large, "w") as archive, archive.open(zipfile.ZipInfo("z"), "w", force_zip64=True) as member:
+        member.write(b"body")
+    return (*made, b"before" + made[0], made[1] + b"behind", large.getvalue())
+
+
 # Claims and registrations as JSON.
 
 
@@ -747,7 +856,7 @@ def check_wire(data: bytes) -> None:
         for path in (registration.root, claim.place):
             assert path.startswith(b"/")
             assert b"\0" not in path
-        assert (registration.name == b"") == (registration.kind == "tree")
+        assert (registration.name == b"") == (registration.kind != "file")
         assert len(registration.name) <= MAX_NAME_BYTES
         assert not set(registration.name + claim.extension) & set(b"/\0")
         assert registration.content == "" or len(bytes.fromhex(registration.content)) == 32
@@ -1047,6 +1156,14 @@ SUBJECTS = {
     ),
     "manifests": Subject(
         check_manifests, manifest_seeds(), (bytes(8), b"\xff" * 8, b"\1" + bytes(7), b"\0", b"/", b"a\0")
+    ),
+    "archives": Subject(
+        check_archives,
+        _archives(),
+        (
+            *(b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6", b"PK\6\7", b"\1\0\x18\0", b"\xff\xff\xff\xff", b"\0\0\0\0"),
+            *(b"../", b"/", b"\\", b"\0", b".", b"\x01\x08", b"\x08\0", b"\x5d\0"),
+        ),
     ),
     "transfer": Subject(
         check_transfer,

@@ -331,7 +331,7 @@ if os.fork() == 0:
 registrations = st.builds(
     Registration,
     key=st.sampled_from(["a", "b", "ü/", "c d"]),
-    kind=st.sampled_from(["file", "tree"]),
+    kind=st.sampled_from(["file", "tree", "archive"]),
     root=st.binary(min_size=1, max_size=8),
     name=st.binary(max_size=8),
     visibility=st.sampled_from(VISIBILITIES),

@@ -16,8 +16,8 @@ print(make_room_for_connections(16), *resource.getrlimit(resource.RLIMIT_NOFILE)
 @pytest.mark.parametrize(
     ("soft", "hard", "connections", "limit"),
     [
-        (1024, 20000, 4096, 8480),  # What most systems start programs with.
-        (1024, 1024, 368, 1024),
+        (1024, 20000, 4096, 8608),  # What most systems start programs with.
+        (1024, 1024, 304, 1024),
         (10000, 20000, 4096, 10000),
         (100, 100, 16, 100),
     ],

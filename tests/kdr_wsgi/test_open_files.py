@@ -9,6 +9,7 @@ import pytest
 from hub.registration import Registration
 from hub.registry import Registry
 from kdr_wsgi import open_files
+from kdr_wsgi.archives import ArchiveIndexes, Archives
 from kdr_wsgi.cache import FileCache
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import FileBeingChanged
@@ -31,7 +32,8 @@ def large(tmp_path: Path) -> Path:
 def store(tmp_path: Path) -> FileStore:
     registry = tmp_path / "kdr" / "registry.sqlite"
     Registry(registry).open()
-    return FileStore(Contents(registry), FileCache(1 << 20), Rehasher())
+    cache = FileCache(1 << 20)
+    return FileStore(Contents(registry), cache, Rehasher(), Archives(ArchiveIndexes(registry, Rehasher()), cache))
 
 
 def find(store: FileStore, path: Path) -> KeptFile:

@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 
-from kdr_wsgi.pages import page_policy
+from kdr_wsgi.pages import template_policy
 
 
 def hash_of(text: str) -> str:
@@ -15,7 +15,7 @@ def hash_of(text: str) -> str:
 
 
 def test_a_page_runs_its_own_script_and_shows_its_own_style_alone() -> None:
-    name, policy = page_policy('<style>\n a { b: c }</style><p>{{ x }}<script type="module">one()</script>')
+    name, policy = template_policy('<style>\n a { b: c }</style><p>{{ x }}<script type="module">one()</script>')
     assert name == "Content-Security-Policy"
     directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
     assert directives == {
@@ -31,7 +31,7 @@ def test_a_page_runs_its_own_script_and_shows_its_own_style_alone() -> None:
 
 
 def test_a_page_without_a_script_runs_none_and_asks_for_nothing() -> None:
-    _, policy = page_policy("<p>{{ x }}")
+    _, policy = template_policy("<p>{{ x }}")
     for directive in ("script-src", "style-src", "connect-src"):
         assert directive not in policy
 
@@ -47,4 +47,4 @@ def test_a_page_without_a_script_runs_none_and_asks_for_nothing() -> None:
 )
 def test_what_has_no_hash_before_the_page_is_made_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="no hash"):
-        page_policy(template)
+        template_policy(template)

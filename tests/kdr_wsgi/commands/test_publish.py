@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from tests.archives import STORED, write_zip
 from tests.kdr_wsgi.commands.conftest import KDR, Kdr
 from tests.terminals import run_in_terminal
 
@@ -55,3 +56,19 @@ def test_on_a_terminal_it_says_how_to_open_what_was_published(
 def test_who_takes_the_url_from_a_script_sees_no_more_than_that(tree: Path, registry_path: Path) -> None:
     script = f"url=$({' '.join(KDR)} publish {tree} --key k --registry {registry_path}); echo got $url"
     assert run_in_terminal(["bash", "-c", script])[1] == "got /wwtkdr/k/\r\n"
+
+
+def test_an_archive_is_published_by_its_members_with_tree(kdr: Kdr, tree: Path) -> None:
+    archive = write_zip(tree / "a.zip", ("member", b"", STORED))
+    as_file, as_tree = kdr("publish", archive), kdr("publish", "--tree", archive, "--key", "tiles")
+    assert (as_file[0], as_file[1].endswith("/a.zip\n")) == (0, True)
+    assert as_tree == (0, "/wwtkdr/tiles/\n", "")
+    assert {entry["kind"] for entry in json.loads(kdr("list", "--json")[1])} == {"file", "archive"}
+    assert f"archive 'tiles' at {str(archive)!r}: readable on disk" in kdr("doctor")[1]
+    archive.write_bytes(archive.read_bytes()[:-1])
+    code, out, _ = kdr("doctor")
+    assert (code, "is no zip archive, or was cut off; write it again, or revoke it" in out) == (1, True)
+    code, _, err = kdr("publish", "--tree", archive, "--extension", ".fits")
+    assert (code, "is published by its members (--tree)" in err) == (1, True)
+    code, _, err = kdr("publish", "--tree", archive, "--content")
+    assert (code, "no content key can be made of an archive's members" in err) == (1, True)
