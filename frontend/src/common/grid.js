@@ -102,6 +102,11 @@ export class Pager {
     );
   }
 
+  // The number of the first row that is shown, from 0.
+  get first() {
+    return this.#first;
+  }
+
   // `count` rows are known; `isAll` says that there are no more.
   show(first, shown, count, isAll = true) {
     [this.#first, this.#count] = [first, count];
@@ -151,6 +156,12 @@ export class Columns {
   offer(columns) {
     this.#all = columns;
     this.#start = 0;
+    this.#tell();
+  }
+
+  // The columns again, of which more is known now.
+  update(columns) {
+    this.#all = columns;
     this.#tell();
   }
 

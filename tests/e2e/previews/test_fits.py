@@ -79,7 +79,9 @@ def test_pixels_have_the_values_that_astropy_reads(previews: Previews, tmp_path:
     with previews.opened("fits", tmp_path / "a.fits") as shown:
         assert shown.wait() == "ready", shown.sentence
         for x, y in [(0, 0), (39, 29), (17, 3), (2, 28)]:
-            assert value_of(shown, data.shape, x, y) == pytest.approx(float(data[y, x]), rel=1e-9 if kind != "float32" else 1e-6)
+            assert value_of(shown, data.shape, x, y) == pytest.approx(
+                float(data[y, x]), rel=1e-9 if kind != "float32" else 1e-6
+            )
         assert shown.problems == []
 
 
@@ -180,7 +182,9 @@ def test_planes_of_a_cube_are_chosen(previews: Previews, tmp_path: Path, axe: st
 
 
 def test_compressed_cubes_have_their_planes(previews: Previews, tmp_path: Path) -> None:
-    data = write_compressed(tmp_path / "a.fits", make_image("int16", (5, 30, 40)), compression_type="RICE_1", tile_shape=(2, 8, 40))
+    data = write_compressed(
+        tmp_path / "a.fits", make_image("int16", (5, 30, 40)), compression_type="RICE_1", tile_shape=(2, 8, 40)
+    )
     with previews.opened("fits", tmp_path / "a.fits", more="&plane=4") as shown:
         assert shown.wait() == "ready", shown.sentence
         assert value_of(shown, data.shape, 10, 11) == data[3, 11, 10]
@@ -191,11 +195,19 @@ def test_compressed_cubes_have_their_planes(previews: Previews, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "types",
-    [("RA---TAN", "DEC--TAN"), ("RA---SIN", "DEC--SIN"), ("GLON-CAR", "GLAT-CAR"), ("DEC--TAN", "RA---TAN"), ("RA---TAN-SIP", "DEC--TAN-SIP")],
+    [
+        ("RA---TAN", "DEC--TAN"),
+        ("RA---SIN", "DEC--SIN"),
+        ("GLON-CAR", "GLAT-CAR"),
+        ("DEC--TAN", "RA---TAN"),
+        ("RA---TAN-SIP", "DEC--TAN-SIP"),
+    ],
 )
 def test_coordinates_are_those_of_astropy(previews: Previews, tmp_path: Path, types: tuple[str, str]) -> None:
     data = make_image()
-    header = fits.Header({"CTYPE1": types[0], "CTYPE2": types[1], "CRPIX1": 12.0, "CRPIX2": 20.5, "CUNIT1": "deg", "CUNIT2": "deg"})
+    header = fits.Header(
+        {"CTYPE1": types[0], "CTYPE2": types[1], "CRPIX1": 12.0, "CRPIX2": 20.5, "CUNIT1": "deg", "CUNIT2": "deg"}
+    )
     centre = (83.6, 0.0) if types[0].startswith("G") else (-5.4, 83.6) if types[0].startswith("D") else (83.6, -5.4)
     header.update({"CRVAL1": centre[0], "CRVAL2": centre[1], "CD1_1": -0.5, "CD1_2": 0.1, "CD2_1": 0.12, "CD2_2": 0.6})
     if types[0].endswith("SIP"):
@@ -236,7 +248,9 @@ def test_keys_say_the_value_below_the_cross(previews: Previews, tmp_path: Path) 
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cube of 40 GB, 100 planes of 10,000 by 10,000; almost all of it is a hole in the file."""
     path = tmp_path_factory.mktemp("large") / "large.fits"
-    header = fits.Header([("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 3), ("NAXIS1", 10000), ("NAXIS2", 10000), ("NAXIS3", 100)])
+    header = fits.Header(
+        [("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 3), ("NAXIS1", 10000), ("NAXIS2", 10000), ("NAXIS3", 100)]
+    )
     with open(path, "wb") as file:
         file.write(header.tostring().encode())
         start = file.tell()
@@ -298,7 +312,9 @@ def test_parts_are_chosen_and_headers_are_searched(previews: Previews, tmp_path:
         ],
         name="CATALOG",
     )
-    text = fits.TableHDU.from_columns([fits.Column("a", "A5", array=np.array(["x", "y"])), fits.Column("b", "I4", array=np.array([1, 22]))])
+    text = fits.TableHDU.from_columns(
+        [fits.Column("a", "A5", array=np.array(["x", "y"])), fits.Column("b", "I4", array=np.array([1, 22]))]
+    )
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(data, header, name="SCI"), rows, text]).writeto(tmp_path / "a.fits")
     with previews.opened("fits", tmp_path / "a.fits") as shown:
         assert shown.wait() == "ready", shown.sentence
@@ -308,7 +324,11 @@ def test_parts_are_chosen_and_headers_are_searched(previews: Previews, tmp_path:
         page.get_by_label("Only cards that have").fill("LONG")
         assert page.locator(".cards tbody td").nth(0).inner_text() == "x" * 150 + "'quoted'"
         page.get_by_label("Only cards that have").fill("hostile")
-        assert page.locator(".cards tbody").inner_text().split("\t") == ["OBJECT", "<img src=x onerror=alert(1)>", "it's hostile"]
+        assert page.locator(".cards tbody").inner_text().split("\t") == [
+            "OBJECT",
+            "<img src=x onerror=alert(1)>",
+            "it's hostile",
+        ]
         page.get_by_label("Only cards that have").fill("eso det")
         assert page.locator(".cards tbody").inner_text().split("\t")[:2] == ["ESO DET GAIN", "1.5"]
         page.locator(".cards summary").click()
@@ -331,7 +351,9 @@ def test_parts_are_chosen_and_headers_are_searched(previews: Previews, tmp_path:
 
 def test_a_large_table_is_turned_page_by_page(previews: Previews, tmp_path: Path) -> None:
     numbers = np.arange(500_000)
-    fits.BinTableHDU.from_columns([fits.Column("n", "J", array=numbers), fits.Column("s", "D", array=numbers / 8)]).writeto(tmp_path / "a.fits")
+    fits.BinTableHDU.from_columns(
+        [fits.Column("n", "J", array=numbers), fits.Column("s", "D", array=numbers / 8)]
+    ).writeto(tmp_path / "a.fits")
     with previews.opened("fits", tmp_path / "a.fits") as shown:
         assert shown.wait() == "ready", shown.sentence
         assert shown.read_bytes < 200_000
@@ -368,11 +390,16 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "endless": (lambda: card("SIMPLE  = T") + card("COMMENT x") * 200_000, "no END within"),
     "cut in the header": (lambda: card("SIMPLE  = T") + card("NAXIS   = 0"), "ends within a header"),
     "huge": (
-        lambda: header_of("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 99999999999", "NAXIS2  = 99999999999"),
+        lambda: header_of(
+            "SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 99999999999", "NAXIS2  = 99999999999"
+        ),
         "more than any file",
     ),
     "many axes": (lambda: header_of("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 900"), "900 axes"),
-    "negative": (lambda: header_of("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = -5", "NAXIS2  = 5"), "not a count"),
+    "negative": (
+        lambda: header_of("SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = -5", "NAXIS2  = 5"),
+        "not a count",
+    ),
     "wrong bits": (lambda: header_of("SIMPLE  = T", "BITPIX  = 7", "NAXIS   = 1", "NAXIS1  = 5"), "BITPIX is 7"),
 }
 
