@@ -59,8 +59,8 @@ function offer(folder, found, given) {
   const buttons = [
     ["−", "Zoom out", () => viewer.viewport.zoomBy(1 / 1.6)],
     ["+", "Zoom in", () => viewer.viewport.zoomBy(1.6)],
-    ["All", "Show the whole image", () => viewer.viewport.goHome()],
-    ["⛶", "Full window", () => viewer.setFullScreen(!viewer.isFullPage())],
+    ["All", "All of the image", () => viewer.viewport.goHome()],
+    ["Full window", "Full window: Escape ends it", () => viewer.setFullScreen(!viewer.isFullPage())],
   ].map(([sign, name, act]) => {
     const button = element("button", { type: "button", "aria-label": name, title: name }, sign);
     button.addEventListener("click", () => {

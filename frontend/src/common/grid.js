@@ -84,10 +84,10 @@ export class Pager {
   constructor(container, go) {
     this.#go = go;
     this.#buttons = {
-      first: this.#button("⏮", "First rows", () => 0),
-      previous: this.#button("◀", "Rows before", () => this.#first - this.pageRows),
-      next: this.#button("▶", "Next rows", () => this.#first + this.pageRows),
-      last: this.#button("⏭", "Last rows", () => Math.floor((this.#count - 1) / this.pageRows) * this.pageRows),
+      first: this.#button("«", "First rows", () => 0),
+      previous: this.#button("‹", "Rows before", () => this.#first - this.pageRows),
+      next: this.#button("›", "Next rows", () => this.#first + this.pageRows),
+      last: this.#button("»", "Last rows", () => Math.floor((this.#count - 1) / this.pageRows) * this.pageRows),
     };
     this.#field.addEventListener("change", () => {
       const row = Number(this.#field.value);
@@ -135,8 +135,8 @@ export class Columns {
   #start = 0;
   #field = element("input", { type: "search", placeholder: "all", "aria-label": "Columns whose name has one of these words" });
   #said = element("span", { className: "pages" });
-  #previous = element("button", { type: "button", "aria-label": "Columns before", title: "Columns before" }, "◀");
-  #next = element("button", { type: "button", "aria-label": "Further columns", title: "Further columns" }, "▶");
+  #previous = element("button", { type: "button", "aria-label": "Columns before", title: "Columns before" }, "‹");
+  #next = element("button", { type: "button", "aria-label": "Further columns", title: "Further columns" }, "›");
 
   constructor(container, changed) {
     this.#field.value = recall("columns") ?? "";
@@ -201,6 +201,10 @@ export function formatValue(value) {
     return Number.isNaN(value.getTime()) ? "no date" : value.toISOString().replace("T00:00:00.000Z", "").replace(".000Z", "Z");
   }
   if (value instanceof Uint8Array) {
+    const text = legible(value);
+    if (text !== null) {
+      return text;
+    }
     const shown = Array.from(value.subarray(0, 32), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
     return `${shown}${value.length > 32 ? ` … (${value.length} bytes)` : ""}`;
   }
@@ -216,4 +220,14 @@ export function formatValue(value) {
     });
   }
   return String(value);
+}
+
+// Returns the text that bytes are, as older programs write texts; null where they are none.
+function legible(bytes) {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return /[\x00-\x08\x0e-\x1f]/.test(text) ? null : text;
+  } catch {
+    return null; // It is no UTF-8.
+  }
 }

@@ -47,8 +47,8 @@ export class ImagePanel {
   #stretch = chooser(Object.keys(STRETCHES), recall("stretch"), DEFAULTS.stretch);
   #colours = chooser(COLOUR_MAPS, recall("colours"), DEFAULTS.colours);
   #invert = element("input", { type: "checkbox", checked: recall("invert") === "1" });
-  #black = element("input", { type: "range", min: 0, max: 1000, step: 1 });
-  #white = element("input", { type: "range", min: 0, max: 1000, step: 1 });
+  #black = element("input", { type: "range", min: 0, max: 1000, step: "any" });
+  #white = element("input", { type: "range", min: 0, max: 1000, step: "any" });
   #finer = element("button", { type: "button", hidden: true });
 
   // The controls that belong to images.
@@ -73,8 +73,8 @@ export class ImagePanel {
       element("span", { className: "buttons", role: "group", "aria-label": "Zoom" },
         button("−", "Zoom out", () => this.#stage.zoom(1 / 1.5)),
         button("+", "Zoom in", () => this.#stage.zoom(1.5)),
-        button("All", "Show the whole image", () => this.#stage.fit()),
-        button("1:1", "Show each pixel as one", () => this.#stage.zoomTo(1))),
+        button("All", "All of the image", () => this.#stage.fit()),
+        button("1:1", "1:1, each pixel as one", () => this.#stage.zoomTo(1))),
       this.#finer,
     ];
     for (const control of [this.#stretch, this.#colours, this.#invert, this.#black, this.#white]) {
@@ -306,7 +306,7 @@ export class ImagePanel {
     const whole = planLayer(this.#image, this.#stage.region, steps, Infinity);
     const isCoarse = isCoarser(current, steps);
     if (isCoarse) {
-      said.push(current.samples > 0 ? `a few pixels of every ${current.stepY}th row were read` : `every ${ordinal(current.stepY)} row was read`);
+      said.push(current.samples > 0 ? `a few pixels of every ${ordinal(current.stepY)} row were read` : `every ${ordinal(current.stepY)} row was read`);
     }
     this.#finer.hidden = !isCoarse || whole.cost > MOST_BYTES;
     this.#finer.textContent = `Read finely (${formatBytes(whole.cost)})`;
@@ -387,6 +387,9 @@ function round(value) {
 }
 
 function ordinal(number) {
+  if (number === 1) {
+    return "single";
+  }
   const ending = number % 100 >= 11 && number % 100 <= 13 ? "th" : (["th", "st", "nd", "rd"][number % 10] ?? "th");
   return `${number.toLocaleString("en")}${ending}`;
 }

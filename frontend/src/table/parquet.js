@@ -88,7 +88,7 @@ export class ParquetTable {
       return needed === undefined || needed === Infinity ? column : { ...column, meta_data: { ...column.meta_data, total_compressed_size: BigInt(needed) } };
     };
     const metadata = { ...this.#metadata, row_groups: this.#metadata.row_groups.map((group) => ({ ...group, columns: group.columns.map(shorten) })) };
-    return understand(() => parquetReadObjects({ file: this.#buffer, metadata, columns, rowStart, rowEnd, compressors }));
+    return understand(() => parquetReadObjects({ file: this.#buffer, metadata, columns, rowStart, rowEnd, compressors, utf8: false }));
   }
 
   // Returns the groups that have rows from `first` to `stop`, and how many of each must be gone through.

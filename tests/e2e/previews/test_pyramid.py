@@ -120,8 +120,7 @@ def test_what_was_not_found_is_said_in_a_form(previews: Previews, tmp_path: Path
         shown.page.get_by_text("tiles", exact=False).first.wait_for()
         assert shown.wait() == "ready", shown.sentence
         check_quarters(shown)
-        shown.page.wait_for_timeout(400)
-        assert "levels=1" in shown.page.url
+        shown.page.wait_for_url(lambda url: "levels=1" in url)
 
 
 @pytest.mark.parametrize("size", [(1000, 1000), (1500, 700)])

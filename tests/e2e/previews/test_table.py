@@ -65,8 +65,7 @@ def test_what_was_guessed_can_be_put_right(previews: Previews, tmp_path: Path) -
         shown.page.get_by_role("combobox", name="Delimiter").select_option(",")
         shown.page.get_by_text("delimited by comma").wait_for()
         assert rows_of(shown) == [["a|b", "c"], ["1|2", "3"]]
-        shown.page.wait_for_timeout(400)
-        assert "delimiter=%2C" in shown.page.url
+        shown.page.wait_for_url(lambda url: "delimiter=%2C" in url)
 
 
 def test_of_a_large_text_the_beginning_is_read_and_more_on_demand(previews: Previews, tmp_path: Path) -> None:
