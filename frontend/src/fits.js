@@ -51,9 +51,11 @@ run(async (source) => {
   });
   const walking = walk(file);
   const part = await find(walking);
-  const shown = await show(part);
-  listRest(walking);
-  return shown;
+  try {
+    return await show(part);
+  } finally {
+    listRest(walking); // Where one part cannot be shown another may.
+  }
 });
 
 async function open(source) {

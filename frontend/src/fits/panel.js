@@ -99,6 +99,7 @@ export class ImagePanel {
     this.#offerPlanes();
     this.#base = null;
     this.#details = [];
+    this.#sorted = new Float64Array(0);
     this.#stage.open(image.width, image.height, view);
     return this.#readPlane();
   }

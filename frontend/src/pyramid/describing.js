@@ -74,7 +74,12 @@ async function list(folder) {
     return null;
   }
   const { entries } = await answer.json();
-  return Array.isArray(entries) ? entries.map(({ name, type }) => (type === "directory" || type === "folder" ? `${String(name).replace(/\/$/, "")}/` : String(name))) : null;
+  return Array.isArray(entries) ? entries.map(nameOfEntry) : null;
+}
+
+function nameOfEntry({ name, type, href }) {
+  const isFolder = type === "directory" || type === "folder" || String(href ?? "").endsWith("/");
+  return isFolder ? `${String(name).replace(/\/$/, "")}/` : String(name);
 }
 
 async function describeEntries(folder, names) {

@@ -15,7 +15,9 @@ from astropy.visualization import AsinhStretch
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from PIL import Image
+from playwright.sync_api import Browser
 
+from tests.conftest import live_server
 from tests.e2e.previews.conftest import Previews, Watched
 
 Pixels = NDArray[Any]
@@ -455,3 +457,25 @@ def test_a_plane_with_rows_that_are_too_long_is_sampled(previews: Previews, tmp_
         assert "a few pixels of every" in shown.sentence
         assert shown.read_bytes < 8_000_000
         assert shown.problems == []
+
+
+def test_in_a_sandbox_all_parts_are_read_and_the_address_is_kept(browser: Browser, tmp_path: Path) -> None:
+    """As in another site's page: the requests of such a frame are those of an unknown origin."""
+    data = np.tile(np.arange(1000, dtype="float32"), (1000, 1))
+    fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
+    (tmp_path / "server").mkdir()
+    with live_server(tmp_path / "server") as server:
+        url = server.hub.serve_file(tmp_path / "a.fits", visibility="public")
+        origin = f"http://127.0.0.1:{server.address[1]}"
+        page = browser.new_page()
+        watched = Watched(page, origin)
+        source = f"{origin}/wwtkdr/_static/preview/fits.html?url=../../{url.removeprefix('/wwtkdr/')}"
+        page.set_content(f'<iframe sandbox="allow-scripts" src="{source}"></iframe>')
+        frame = page.frame_locator("iframe")
+        frame.locator("html[data-state=ready], html[data-state=failed]").wait_for()
+        assert frame.locator("#status").inner_text() == "1,000 × 1,000 pixels"  # noqa: RUF001
+        frame.get_by_role("combobox", name="Colours").select_option("magma")
+        page.wait_for_timeout(1000)
+        assert page.frames[1].evaluate("location.search").endswith("&colours=magma")
+        assert watched.problems == []
+        page.close()
