@@ -121,6 +121,7 @@ export class ParquetTable {
     }
     let counted = 0;
     let length = 0;
+    let isAhead = false;
     while (counted < rows && length < total && length <= most) {
       const { header, size } = await this.#readPageHeader(start + length);
       const { compressed_page_size: packed, uncompressed_page_size: unpacked } = header;
@@ -129,6 +130,15 @@ export class ParquetTable {
       }
       counted += header.data_page_header?.num_values ?? header.data_page_header_v2?.num_rows ?? 0;
       length += size + packed;
+      // Of many pages one may say how much all will be, and these are then read together.
+      const expected = counted > 0 ? Math.min(total, Math.ceil((length * rows) / counted)) : length;
+      if (expected > 4 * length && expected > most) {
+        return expected;
+      }
+      if (expected > 4 * length && !isAhead) {
+        isAhead = true;
+        await this.#file.read(start, expected);
+      }
     }
     return Math.min(length, total);
   }

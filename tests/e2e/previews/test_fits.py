@@ -15,7 +15,7 @@ from astropy.visualization import AsinhStretch
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FloatRect
 
 from tests.conftest import live_server
 from tests.e2e.previews.conftest import Previews, Watched
@@ -32,9 +32,11 @@ def make_image(kind: str = "float32", shape: tuple[int, ...] = (30, 40)) -> Pixe
     return np.asarray(ramp + random.normal(0, 5, shape) + 20).astype(kind)
 
 
-def place_of(shown: Watched, shape: tuple[int, ...], x: int, y: int) -> tuple[float, float]:
+def place_of(
+    shown: Watched, shape: tuple[int, ...], x: int, y: int, box: FloatRect | None = None
+) -> tuple[float, float]:
     """Return where a pixel, counted from 0, is on the page while the whole image is seen."""
-    box = shown.page.locator(".stage canvas[role=img]").bounding_box()
+    box = box or shown.page.locator(".stage canvas[role=img]").bounding_box()
     assert box is not None
     scale = min(box["width"] / shape[-1], box["height"] / shape[-2])
     left = box["x"] + box["width"] / 2 + (x + 0.5 - shape[-1] / 2) * scale
@@ -61,10 +63,11 @@ def value_of(shown: Watched, shape: tuple[int, ...], x: int, y: int) -> float:
 def colours_of(shown: Watched, shape: tuple[int, ...]) -> Pixels:
     """Return the colour in the middle of each pixel, as it is seen, the lowest row first."""
     picture = np.asarray(Image.open(io.BytesIO(shown.page.screenshot())).convert("RGB"))
+    box = shown.page.locator(".stage canvas[role=img]").bounding_box()
     found = np.empty((*shape[-2:], 3), dtype=int)
     for y in range(shape[-2]):
         for x in range(shape[-1]):
-            left, top = place_of(shown, shape, x, y)
+            left, top = place_of(shown, shape, x, y, box)
             found[y, x] = picture[int(top), int(left)]
     return found
 
