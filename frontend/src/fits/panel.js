@@ -109,7 +109,7 @@ export class ImagePanel {
     this.#reading.abort();
     this.#pointing.abort();
     clearTimeout(this.#settling);
-    this.#image = null;
+    [this.#image, this.#base, this.#details] = [null, null, []]; // Also where the canvas still changes its size.
   }
 
   #offerPlanes() {
