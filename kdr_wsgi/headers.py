@@ -12,7 +12,7 @@ CROSS_ORIGIN = (
     (
         "Access-Control-Allow-Headers",
         "Content-Disposition, Content-Encoding, Content-Length, Content-Type, "
-        "Range, If-Range, If-None-Match, If-Modified-Since",
+        "Range, If-Range, If-Match, If-None-Match, If-Modified-Since",
     ),
     (
         "Access-Control-Expose-Headers",

@@ -25,7 +25,7 @@ def show(folder: Path, registry: Path, bind: str, *, check: bool) -> None:
         stack.callback(hub.registry.close)
         tiles = hub.serve_tree(folder, visibility="public")
         stack.callback(tiles.revoke)
-        page = f"{hub.get_static_files_url()}pyramid.html?tiles={quote(tiles, safe='/')}"
+        page = f"{hub.get_static_files_url()}preview/pyramid.html?url={quote(tiles, safe='/')}"
         process, server = stack.enter_context(_serving(registry, bind))
         if check:
             check_tiles(server, tiles, folder, {})

@@ -59,7 +59,7 @@ def check_tiles(server: str, tiles: str, folder: Path, headers: Mapping[str, str
 
 def check_page(server: str, page: str, headers: Mapping[str, str]) -> None:
     """Read the viewer's page and what it needs; raise DemoError at the first that is missing."""
-    for name in ("", "pyramid.js", "openseadragon/openseadragon.min.js"):
+    for name in ("", "pyramid.js", "page.css"):
         url = urljoin(server + page, name) if name else server + page
         status, body = fetch(url, headers)
         if status != 200 or not body:

@@ -236,7 +236,7 @@ def test_the_headers_of_an_answer_are_the_contracts(server: LiveServer, tree: Pa
     assert answer["Access-Control-Allow-Methods"] == "GET, HEAD"
     allowed = set(answer["Access-Control-Allow-Headers"].split(", "))
     assert allowed >= {"Content-Disposition", "Content-Encoding", "Content-Length", "Content-Type"}
-    assert allowed >= {"Range", "If-Range", "If-None-Match", "If-Modified-Since"}
+    assert allowed >= {"Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since"}
     exposed = set(answer["Access-Control-Expose-Headers"].split(", "))
     assert exposed == {"Content-Range", "Content-Length", "Accept-Ranges", "ETag", "Last-Modified"}
     assert answer["Cache-Control"] == "private, no-cache"

@@ -391,7 +391,7 @@ def test_trust_is_refused_where_all_pages_share_a_host(
 
 def test_the_services_own_static_files_are_there_for_all(shared: SharedHub, monkeypatch: pytest.MonkeyPatch) -> None:
     url = shared.relay_hub("ada", monkeypatch).get_static_files_url()
-    page = shared.fetch(f"{url}pyramid.html")
+    page = shared.fetch(f"{url}preview/pyramid.html")
     assert page.status == 200
     assert "Content-Security-Policy" not in page
 

@@ -50,7 +50,7 @@ def test_an_installed_wheel_serves(wheel: Path, tmp_path: Path, tree: Path) -> N
         "url = relay.serve_tree(sys.argv[2], visibility='public')\n"
         "static = relay.get_static_files_url()\n"
         "client = kdr_wsgi.create_app({'KDR_REGISTRY': sys.argv[1]}).test_client()\n"
-        "answers = [client.get(path) for path in (url + 'a', url, static + 'pyramid.html')]\n"
+        "answers = [client.get(path) for path in (url + 'a', url, static + 'preview/pyramid.html')]\n"
         "print(answers[0].text, *(answer.status_code for answer in answers))\n"
         "print(sorted(p.name for m in (hub, kdr_wsgi) for p in pathlib.Path(m.__file__).parent.glob('py.typed')))\n"
     )

@@ -78,7 +78,7 @@ def test_static_files_have_a_predictable_key_and_are_trusted(registry_path: Path
     found = made.registry.find(url.key)
     assert found is not None
     assert (found.trusted, found.visibility) == (True, "public")
-    assert os.path.exists(found.root + b"/pyramid.html")
+    assert os.path.exists(found.root + b"/preview/pyramid.html")
     made.registry.close()
 
 

@@ -34,5 +34,5 @@ def test_the_static_files_are_there_in_every_registry(registry_path: Path) -> No
     publication = catalog.find("_static")
     assert publication is not None
     assert publication.registration.visibility == "public"
-    assert Path(os.fsdecode(publication.registration.root), "pyramid.html").exists()
+    assert Path(os.fsdecode(publication.registration.root), "preview", "pyramid.html").exists()
     catalog.close()

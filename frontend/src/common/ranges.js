@@ -1,9 +1,19 @@
 // A file that is read by byte ranges: in blocks that are kept, each asked for once, and all of one version.
 
+import { splitByteRanges } from "./multipart.js";
 import { countBytes } from "./page.js";
 
 const BLOCK_BYTES = 65536;
 const KEPT_BLOCKS = 1024;
+
+// One request asks for so many ranges and bytes at most; relays and servers refuse header fields of 8 KB and more.
+const MAX_RANGES = 280;
+const MAX_RANGE_CHARACTERS = 6500;
+const REQUEST_BYTES = 1024 * 1024;
+const REQUESTS_AT_A_TIME = 4;
+
+// About what the head of one more part of an answer costs.
+const GAP_BYTES = 256;
 
 // What is read as a whole where a server sends no parts, as of compressed members of an archive.
 const WHOLE_BYTES = 64 * 1024 * 1024;
@@ -43,6 +53,49 @@ export class RangeFile {
       result.set(block.subarray(from - offset, to - offset), from - start);
     }
     return result;
+  }
+
+  // Reads many spans, [start, length] each, which are wholly within the file, and nothing around them; calls
+  // `take(index, bytes)` for each as it comes.
+  async readParts(spans, take, { signal } = {}) {
+    const requests = planRequests(spans);
+    const work = async () => {
+      for (let request = requests.shift(); request !== undefined; request = requests.shift()) {
+        await this.#readRuns(request, spans, take, signal);
+      }
+    };
+    await Promise.all(Array.from({ length: REQUESTS_AT_A_TIME }, work));
+  }
+
+  // Returns the bytes of one span, and reads nothing around it.
+  async readPart(start, length, { signal } = {}) {
+    let found = new Uint8Array(0);
+    const stop = Math.min(start + length, this.size);
+    if (stop > start) {
+      await this.readParts([[start, stop - start]], (_, bytes) => (found = bytes), { signal });
+    }
+    return found;
+  }
+
+  async #readRuns(runs, spans, take, signal) {
+    const answer = await this.#ask(runs.map(({ start, stop }) => `${start}-${stop - 1}`).join(","), signal);
+    if (answer.status !== 206) {
+      await answer.body?.cancel();
+      throw new Error("The file, or what is in front of its server, does not give parts of it.");
+    }
+    const body = new Uint8Array(await answer.arrayBuffer());
+    countBytes(body.length);
+    const parts = splitByteRanges(body, answer.headers);
+    for (const { start, stop, members } of runs) {
+      const part = parts.find((each) => each.start <= start && each.start + each.bytes.length >= stop);
+      if (part === undefined) {
+        throw new Error("The server has not sent what it was asked for; load this page again.");
+      }
+      for (const index of members) {
+        const offset = spans[index][0] - part.start;
+        take(index, part.bytes.subarray(offset, offset + spans[index][1]));
+      }
+    }
   }
 
   async #open(count) {
@@ -111,8 +164,12 @@ export class RangeFile {
     return this.#keep(start, body);
   }
 
-  async #fetch(first, last, signal) {
-    const headers = { Range: `bytes=${first}-${last}` };
+  #fetch(first, last, signal) {
+    return this.#ask(`${first}-${last}`, signal);
+  }
+
+  async #ask(ranges, signal) {
+    const headers = { Range: `bytes=${ranges}` };
     if (this.#etag !== null) {
       headers["If-Match"] = this.#etag;
     }
@@ -139,4 +196,33 @@ export class RangeFile {
     }
     return blocks;
   }
+}
+
+// Returns requests for spans: lists of runs, each of spans that touch or lie so close that one part is cheaper.
+function planRequests(spans) {
+  const order = spans.map((_, index) => index).sort((one, other) => spans[one][0] - spans[other][0]);
+  const runs = [];
+  for (const index of order) {
+    const [start, length] = spans[index];
+    const run = runs.at(-1);
+    if (run && start <= run.stop + GAP_BYTES && Math.max(run.stop, start + length) - run.start <= REQUEST_BYTES) {
+      run.stop = Math.max(run.stop, start + length);
+      run.members.push(index);
+    } else {
+      runs.push({ start, stop: start + length, members: [index] });
+    }
+  }
+  const requests = [];
+  let [bytes, characters] = [Infinity, 0];
+  for (const run of runs) {
+    const length = `${run.start}-${run.stop},`.length;
+    bytes += run.stop - run.start;
+    characters += length;
+    if (bytes > REQUEST_BYTES || characters > MAX_RANGE_CHARACTERS || requests.at(-1).length === MAX_RANGES) {
+      requests.push([]);
+      [bytes, characters] = [run.stop - run.start, length];
+    }
+    requests.at(-1).push(run);
+  }
+  return requests;
 }
