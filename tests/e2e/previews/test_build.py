@@ -16,6 +16,8 @@ def test_the_pages_are_what_their_sources_make(tmp_path: Path) -> None:
     need("esbuild", is_there=has_tools, remedy="npm ci --prefix frontend")
     subprocess.run(["node", SOURCES / "build.mjs", tmp_path / "preview"], check=True)
     compared = filecmp.dircmp(tmp_path / "preview", BUILT)
-    assert (compared.left_only, compared.right_only, compared.diff_files) == ([], [], []), "npm run build has more to say"
+    assert (compared.left_only, compared.right_only, compared.diff_files) == ([], [], []), (
+        "npm run build has more to say"
+    )
     parts = filecmp.dircmp(tmp_path / "preview" / "parts", BUILT / "parts")
     assert (parts.left_only, parts.right_only, parts.diff_files) == ([], [], []), "npm run build has more to say"
