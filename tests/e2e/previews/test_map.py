@@ -197,10 +197,18 @@ def test_jpeg_and_its_mask(previews: Previews, tmp_path: Path) -> None:
 def test_palettes_bits_and_missing_values(previews: Previews, tmp_path: Path) -> None:
     y, x = np.mgrid[0:900, 0:1200]
     with rasterio.open(
-        tmp_path / "palette.tif", "w", count=1, height=900, width=1200, dtype="uint8", compress="LZW", **UTM
+        tmp_path / "palette.tif",
+        "w",
+        count=1,
+        height=900,
+        width=1200,
+        dtype="uint8",
+        compress="LZW",
+        photometric="palette",
+        **UTM,
     ) as file:
-        file.write(((x + y) % 7).astype("uint8"), 1)
         file.write_colormap(1, {index: (index * 30, 255 - index * 20, index, 255) for index in range(7)})
+        file.write(((x + y) % 7).astype("uint8"), 1)
     with previews.opened("map", tmp_path / "palette.tif", more="&at=-450,600,0") as shown:
         assert shown.wait() == "ready", shown.sentence
         values = [(1050 + dx + dy) % 7 for dx, dy in PLACES]
