@@ -46,6 +46,9 @@ nitpick_ignore_regex = [
     ("py:exc", r".*, .*|SettingError"),
 ]
 
+# Two hyphens begin an option.
+smartquotes = False
+
 html_theme = "furo"
 html_title = f"Kernel Data Relay {VERSION}"
 html_logo = "_static/logo.svg"

@@ -14,19 +14,22 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from sybil import Document, Example, Region, Sybil
+from sybil import Document, Example, Lexeme, Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
+from sybil.example import SybilFailure
 from sybil.parsers.markdown import SkipParser
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+from traitlets.config import Config
 
 import hub.client
 from hub import PublishedURL
-from tests.conftest import free_port, wait_for_port
+from tests.conftest import free_port, need, wait_for_port
 from tests.raw_http import fetch
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +38,13 @@ ROOT = Path(__file__).parents[2]
 NOT_CODE = re.compile(r"text|\{[a-z-]+\}.*")
 
 #: Where a page's blocks say that a server is; each page has one of its own at a port that is free.
-DOCUMENTED = "127.0.0.1:8000"
+SERVER = "127.0.0.1:8000"
+
+#: Where pages say that much data is.
+DATA = "/data/"
+
+#: Programs that not every machine has, and where they come from.
+OPTIONAL = {"b3sum": "apt-get install b3sum", "npm": "apt-get install npm"}
 
 #: What stands for anything in the output that a page shows.
 ANYTHING = "..."
@@ -61,8 +70,15 @@ class Setting:
         work = self.folder / "work"
         work.mkdir()
         make_data(work)
+        (self.folder / "data").mkdir()
         os.chdir(work)
         hub.client._relay_hub = None
+
+    def localised(self, block: str) -> str:
+        """Return a block with the places that exist here for those that it names."""
+        if SERVER in block:
+            self.serve()
+        return block.replace(SERVER, f"127.0.0.1:{self.port}").replace(DATA, f"{self.folder}/data/")
 
     def serve(self) -> None:
         """Start the server, unless it runs."""
@@ -85,6 +101,7 @@ class Setting:
 
     def close(self) -> None:
         """End the server, and put back what was there before."""
+        hub.pywwt.disable()
         if hub.client._relay_hub is not None:
             hub.client._relay_hub.registry.close()
             hub.client._relay_hub = None
@@ -115,43 +132,58 @@ def is_registered(url: PublishedURL) -> bool:
 def run_python(example: Example) -> None:
     """Run a block of Python in the page's namespace, and read what it has published."""
     setting: Setting = example.document.namespace["_setting"]
-    if DOCUMENTED in example.parsed:
-        setting.serve()
-        example.parsed = type(example.parsed)(
-            example.parsed.replace(DOCUMENTED, f"127.0.0.1:{setting.port}"),
-            example.parsed.offset,
-            example.parsed.line_offset,
-        )
-    PythonEvaluator()(example)
-    setting.check_published(example.document.namespace)
+    block = example.parsed
+    example.parsed = Lexeme(setting.localised(block), block.offset, block.line_offset)
+    try:
+        PythonEvaluator()(example)
+        setting.check_published(example.document.namespace)
+    except Exception as error:  # noqa: BLE001  # Whatever a page's block raises is told, without the whole page.
+        calls = [call for call in traceback.extract_tb(error.__traceback__) if call.filename == example.path]
+        where = f"line {calls[-1].lineno}: {calls[-1].line}\n" if calls else ""
+        raise SybilFailure(example, where + "".join(traceback.format_exception_only(error))) from None
 
 
 def run_shell(example: Example) -> None:
     """Run a block of shell commands; of one that shows a terminal compare what is printed, too."""
     setting: Setting = example.document.namespace["_setting"]
-    source = str(example.parsed)
-    if DOCUMENTED in source:
-        setting.serve()
-        source = source.replace(DOCUMENTED, f"127.0.0.1:{setting.port}")
+    source = setting.localised(example.parsed)
+    for program, remedy in OPTIONAL.items():
+        if re.search(rf"\b{program}\b", source):
+            need(program, is_there=shutil.which(program) is not None, remedy=remedy)
     is_terminal = source.startswith("$ ")
     lines = source.splitlines(keepends=True)
     commands = "".join(line[2:] for line in lines if line.startswith("$ ")) if is_terminal else source
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    # In a group of its own, so that what it starts is ended with it.
+    bash = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", commands],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, told = bash.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(bash.pid, signal.SIGKILL)
+        bash.communicate()
+        raise SybilFailure(example, "it does not end") from None
+    if bash.returncode:
+        raise SybilFailure(example, f"exit code {bash.returncode}\n{printed}{told}")
     if is_terminal:
-        expected = "".join(line for line in lines if not line.startswith("$ "))
-        pattern = ".*".join(map(re.escape, expected.strip().split(ANYTHING)))
-        printed = done.stdout.strip()
-        assert re.fullmatch(pattern, printed, re.DOTALL), f"the page shows\n{expected}\nand printed is\n{printed}"
+        expected = "".join(line for line in lines if not line.startswith("$ ")).strip()
+        pattern = ".*".join(map(re.escape, expected.split(ANYTHING)))
+        if not re.fullmatch(pattern, printed.strip(), re.DOTALL):
+            raise SybilFailure(example, f"the page shows\n{expected}\nand printed is\n{printed}")
 
 
 def refuse(example: Example) -> None:
     """Fail for a block that nothing runs and that does not say why."""
     language = example.region.lexemes["language"]
-    raise AssertionError(
+    raise SybilFailure(
+        example,
         f"a block of {language!r} is not run here: put <!-- skip: next \"the reason\" --> in front of it"
         if language
-        else "a block has no language; write text for what is no code"
+        else "a block has no language; write text for what is no code",
     )
 
 
@@ -176,6 +208,8 @@ class BlockParser:
 def set_up(namespace: dict[str, Any]) -> None:
     """Prepare what the blocks of a page find."""
     namespace["_setting"] = Setting()
+    # What the configuration files of Jupyter, JupyterHub and IPython call so.
+    namespace["c"] = Config()
 
 
 def tear_down(namespace: dict[str, Any]) -> None:
