@@ -18,7 +18,11 @@ DOCS = Path(__file__).parent
 #: Each picture, the test that sees it, and what that keeps it as.
 PICTURES = (
     ("fits_cube.jpg", "test_examples.py::test_an_example_shows_what_it_promises[fits_cube]", "fits_cube.png"),
-    ("ipyleaflet.jpg", "test_examples.py::test_an_example_shows_what_it_promises[cog_ipyleaflet]", "cog_ipyleaflet.png"),
+    (
+        "ipyleaflet.jpg",
+        "test_examples.py::test_an_example_shows_what_it_promises[cog_ipyleaflet]",
+        "cog_ipyleaflet.png",
+    ),
     ("tutorial.jpg", "test_howtos.py::test_the_tutorial_ends_with_a_picture_and_a_viewer", "tutorial.png"),
 )
 

@@ -70,7 +70,8 @@ def _told(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [
         action
         for action in parser._actions
-        if action.help != argparse.SUPPRESS and not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
+        if action.help != argparse.SUPPRESS
+        and not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
     ]
 
 
@@ -107,9 +108,7 @@ def _inline(text: str) -> nodes.Node:
     return nodes.inline(text=text)
 
 
-def _table(
-    head: Sequence[str], rows: Iterable[tuple[nodes.Node, nodes.Node]], widths: tuple[int, int]
-) -> nodes.table:
+def _table(head: Sequence[str], rows: Iterable[tuple[nodes.Node, nodes.Node]], widths: tuple[int, int]) -> nodes.table:
     table = nodes.table(classes=["kdr-definitions"])
     group = nodes.tgroup(cols=len(widths))
     table += group

@@ -85,9 +85,7 @@ class Setting:
         if self._server is None:
             command = [sys.executable, "-m", "kdr_wsgi", "serve", "--as-owner", "--workers", "1"]
             with (self.folder / "server.log").open("wb") as log:
-                self._server = subprocess.Popen(
-                    [*command, "--bind", f"127.0.0.1:{self.port}"], stdout=log, stderr=log
-                )
+                self._server = subprocess.Popen([*command, "--bind", f"127.0.0.1:{self.port}"], stdout=log, stderr=log)
             wait_for_port(self.port, self._server)
 
     def check_published(self, namespace: dict[str, Any]) -> None:
@@ -181,7 +179,7 @@ def refuse(example: Example) -> None:
     language = example.region.lexemes["language"]
     raise SybilFailure(
         example,
-        f"a block of {language!r} is not run here: put <!-- skip: next \"the reason\" --> in front of it"
+        f'a block of {language!r} is not run here: put <!-- skip: next "the reason" --> in front of it'
         if language
         else "a block has no language; write text for what is no code",
     )

@@ -40,7 +40,8 @@ def wait_for_end(page: Page, seconds: float = 60) -> None:
         }""",
         timeout=seconds * 1000,
     )
-    errors = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], .jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]')
+    kinds = [f'[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in ("stderr", "error")]
+    errors = page.locator(".jp-OutputArea-output").and_(page.locator(", ".join(kinds)))
     assert errors.all_inner_texts() == []
 
 
