@@ -3,6 +3,9 @@
 from hub import platforms as platforms
 from hub import pywwt as pywwt
 from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
+
+# Not among the names for `from hub import *`, which must leave Python's own `list` alone.
+from hub.client import list_publications as list  # noqa: A004, F401
 from hub.errors import (
     EndlessTree,
     HubError,

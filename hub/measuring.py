@@ -1,0 +1,136 @@
+"""How much a registration publishes, found in a moment or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from array import array
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hub.errors import ManifestError
+from hub.registration import Registration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hub.content.manifests import Manifest
+
+#: Who shows a link does not want to wait for a walk over a million tiles.
+MAX_ENTRIES = 20_000
+MAX_SECONDS = 0.25
+
+#: Names that are looked at to find out what kind of folder it is.
+MAX_NAMES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How much is published.
+
+    Attributes
+    ----------
+    files : int
+    size_bytes : int
+    is_all : bool
+        False: there are more, which were not counted.
+    names : tuple of str
+        Of a tree: what is directly in it, as far as it was looked at; folders end with a slash.
+    """
+
+    files: int
+    size_bytes: int
+    is_all: bool = True
+    names: tuple[str, ...] = ()
+
+
+def measure(registration: Registration, registry: Path) -> Measure:
+    """Return how much `registration` publishes.
+
+    A content key's manifest, which lies beside `registry`, knows it exactly. Else the files on disk are counted, up to
+    `MAX_ENTRIES` or for `MAX_SECONDS`; links are not.
+
+    Raises
+    ------
+    OSError
+        What was published is not there any more, or cannot be read.
+    """
+    if registration.kind == "file":
+        if registration.signature:
+            from hub.content.signatures import unpack_signature  # Here, since few publish by content.
+
+            return Measure(1, unpack_signature(registration.signature)[0])
+        return Measure(1, os.stat(registration.root).st_size)
+    if registration.content:
+        from hub.content.manifests import ManifestStore
+
+        try:
+            manifest = ManifestStore(registry).open(registration.content, registration.root).manifest
+        except ManifestError as error:
+            raise FileNotFoundError(str(error)) from error
+        return _measure_manifest(manifest)
+    return _measure_folder(registration.root)
+
+
+def find_names(registration: Registration) -> tuple[str, ...]:
+    """Return some names of what is directly in a tree, folders with a slash at their end; none where it is gone."""
+    if registration.kind != "tree" or registration.is_kept:
+        return ()
+    try:
+        with os.scandir(registration.root) as found:
+            return tuple(_name(item) for item in islice(found, MAX_NAMES))
+    except OSError:
+        return ()
+
+
+def _measure_folder(root: bytes) -> Measure:
+    deadline = time.monotonic() + MAX_SECONDS
+    entries = files = size_bytes = 0
+    names: list[str] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            found = os.scandir(folder)
+        except OSError:
+            if folder == root:
+                raise
+            continue  # It was removed a moment ago, or is not for us to read; then nobody is served what is in it.
+        with found:
+            for item in found:
+                entries += 1
+                if entries > MAX_ENTRIES or time.monotonic() > deadline:
+                    return Measure(files, size_bytes, is_all=False, names=tuple(names))
+                if folder == root and len(names) < MAX_NAMES:
+                    names.append(_name(item))
+                try:
+                    if item.is_dir(follow_symlinks=False):
+                        folders.append(item.path)
+                    elif item.is_file(follow_symlinks=False):
+                        size_bytes += item.stat(follow_symlinks=False).st_size
+                        files += 1
+                except FileNotFoundError:
+                    continue  # Removed since its folder was read.
+    return Measure(files, size_bytes, names=tuple(names))
+
+
+def _name(item: os.DirEntry[bytes]) -> str:
+    return os.fsdecode(item.name) + ("/" if item.is_dir(follow_symlinks=False) else "")
+
+
+def _measure_manifest(manifest: Manifest) -> Measure:
+    sizes = array("Q", manifest.columns(0, len(manifest))[1])
+    if sys.byteorder == "big":
+        sizes.byteswap()
+    return Measure(len(manifest), sum(sizes), names=tuple(islice(_top_names(manifest), MAX_NAMES)))
+
+
+def _top_names(manifest: Manifest) -> Iterator[str]:
+    position = 0
+    while position < len(manifest):
+        name, slash, _ = manifest[position].partition(b"/")
+        yield os.fsdecode(name + slash)
+        position = manifest.folder(name + slash)[1] if slash else position + 1
