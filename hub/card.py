@@ -92,7 +92,7 @@ def show_card(url: PublishedURL, facts: Facts) -> str:
     trouble = f'<p class="kdr-warn" role="note">{escape(facts.trouble)}</p>' if facts.trouble else ""
     registration = facts.registration
     if registration is None:
-        return f'<div class="kdr-card tex2jax_ignore">{style()}{link}{trouble}</div>'
+        return f'<div class="kdr-card mathjax_ignore tex2jax_ignore">{style()}{link}{trouble}</div>'
     before = url_before(url)
     name = say_name(registration)
     kind = {"file": "file", "tree": "folder"}[registration.kind]
@@ -109,7 +109,7 @@ def show_card(url: PublishedURL, facts: Facts) -> str:
         else ""
     )
     return (
-        f'<div class="kdr-card tex2jax_ignore kdr-one" role="group" aria-label="Published: {escape(name)}" '
+        f'<div class="kdr-card mathjax_ignore tex2jax_ignore kdr-one" role="group" aria-label="Published: {escape(name)}" '
         f"{revocable(before, url.key, name, 'url.revoke()')}>{style()}"
         f"{_thumbnail(url, registration, facts.measured)}"
         f'<div class="kdr-body"><div class="kdr-head"><strong class="kdr-name">{escape(name)}</strong> '

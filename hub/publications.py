@@ -114,13 +114,13 @@ class Publications(Sequence[Publication]):
 
     def _repr_html_(self) -> str:
         if not self._all:
-            return f'<div class="kdr-card tex2jax_ignore">{style()}Nothing is published. {escape(_HINT)}</div>'
+            return f'<div class="kdr-card mathjax_ignore tex2jax_ignore">{style()}Nothing is published. {escape(_HINT)}</div>'
         heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
         deadline = time.monotonic() + MAX_SECONDS
         rows = "".join(_show_row(one, deadline) for one in self._all[:MAX_ROWS])
         more = f"<p>{escape(_more(len(self._all)))}</p>" if len(self._all) > MAX_ROWS else ""
         return (
-            f'<div class="kdr-card tex2jax_ignore kdr-wide">{style()}<div class="kdr-scroll" role="group" tabindex="0" '
+            f'<div class="kdr-card mathjax_ignore tex2jax_ignore kdr-wide">{style()}<div class="kdr-scroll" role="group" tabindex="0" '
             f'aria-label="Published"><table class="kdr-table"><thead><tr>{heads}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>{more}{script()}</div>"
         )
@@ -162,4 +162,6 @@ def _show_row(one: Publication, deadline: float) -> str:
         '<span class="kdr-act"></span>',
     )
     told = revocable(url_before(one.url), one.key, name, f"hub.list()[{one.key!r}].revoke()")
-    return f"<tr {told}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    # A path, a name and a list of readers may be long, and are broken into lines.
+    ways = (' class="kdr-long"', "", ' class="kdr-long"', "", ' class="kdr-long"', "", "", "")
+    return f"<tr {told}>{''.join(f'<td{way}>{cell}</td>' for way, cell in zip(ways, cells, strict=True))}</tr>"

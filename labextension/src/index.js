@@ -10,7 +10,7 @@ import {
 import { PageConfig, URLExt } from '@jupyterlab/coreutils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { IMainMenu } from '@jupyterlab/mainmenu';
-import { LabIcon, launchIcon, refreshIcon } from '@jupyterlab/ui-components';
+import { LabIcon, refreshIcon } from '@jupyterlab/ui-components';
 
 import drawing from './icon.svg';
 
@@ -21,23 +21,15 @@ const icon = new LabIcon({ name: 'kdr-wsgi:folder', svgstr: drawing });
 
 /** Return a tab's content that shows the page at `address`. */
 function makeTab(address) {
-  // The page acts with the login of who looks at it, as in a tab of the browser.
-  const content = new IFrame({
-    sandbox: [
-      'allow-scripts',
-      'allow-same-origin',
-      'allow-popups',
-      'allow-popups-to-escape-sandbox',
-      'allow-downloads',
-      'allow-forms'
-    ]
-  });
+  const content = new IFrame();
+  const frame = content.node.querySelector('iframe');
+  // The page is the server's own, and acts with the login of who looks at it, as in a tab of the browser.
+  frame.removeAttribute('sandbox');
+  frame.title = 'Published files';
   content.url = address;
   content.title.label = 'Published files';
   content.title.icon = icon;
   content.title.closable = true;
-  const frame = content.node.querySelector('iframe');
-  frame.title = 'Published files';
   const tab = new MainAreaWidget({ content });
   tab.id = 'kdr-wsgi-published-files';
   tab.toolbar.addItem(
@@ -53,7 +45,6 @@ function makeTab(address) {
   tab.toolbar.addItem(
     'browser',
     new ToolbarButton({
-      icon: launchIcon,
       label: 'Open in a browser tab',
       onClick: () => {
         window.open(address, '_blank', 'noopener');
