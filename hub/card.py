@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: What a notebook loads just to show how an image looks.
 MAX_THUMBNAIL_BYTES = 2_000_000
 
+#: A name with dollar signs is no formula.
+CLASSES = "kdr-card mathjax_ignore tex2jax_ignore"
+
 #: What every browser shows as an image.
 _IMAGES = frozenset("apng avif bmp gif ico jpeg jpg png svg webp".split())
 
@@ -92,7 +95,7 @@ def show_card(url: PublishedURL, facts: Facts) -> str:
     trouble = f'<p class="kdr-warn" role="note">{escape(facts.trouble)}</p>' if facts.trouble else ""
     registration = facts.registration
     if registration is None:
-        return f'<div class="kdr-card mathjax_ignore tex2jax_ignore">{style()}{link}{trouble}</div>'
+        return f'<div class="{CLASSES}">{style()}{link}{trouble}</div>'
     before = url_before(url)
     name = say_name(registration)
     kind = {"file": "file", "tree": "folder"}[registration.kind]
@@ -109,7 +112,7 @@ def show_card(url: PublishedURL, facts: Facts) -> str:
         else ""
     )
     return (
-        f'<div class="kdr-card mathjax_ignore tex2jax_ignore kdr-one" role="group" aria-label="Published: {escape(name)}" '
+        f'<div class="{CLASSES} kdr-one" role="group" aria-label="Published: {escape(name)}" '
         f"{revocable(before, url.key, name, 'url.revoke()')}>{style()}"
         f"{_thumbnail(url, registration, facts.measured)}"
         f'<div class="kdr-body"><div class="kdr-head"><strong class="kdr-name">{escape(name)}</strong> '
@@ -165,12 +168,13 @@ def _measured(registration: Registration, measured: Measure) -> str:
 
 
 def _is_image(registration: Registration, measured: Measure | None) -> bool:
-    name = say_name(registration)
+    stem, dot, extension = say_name(registration).rpartition(".")
     return (
         registration.kind == "file"
         and measured is not None
         and measured.size_bytes <= MAX_THUMBNAIL_BYTES
-        and name.rpartition(".")[2].lower() in _IMAGES
+        and bool(stem and dot)
+        and extension.lower() in _IMAGES
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Union, cast
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from hub.errors import InvalidOption, MissingPath, NotAFile, NotATree, UnservedWarning, UnusablePath
 from hub.filesystems import holds_files
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
     from hub.publications import Publications
     from hub.service import ServiceRegistrar
+
+#: How long after the text of a URL its HTML may be made of the same facts.
+_SHOWN_SECONDS = 1.0
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
 
@@ -92,16 +96,26 @@ class PublishedURL(str):
         """
         return self._registrar.revoke(self.key)
 
-    def _repr_mimebundle_(self, **_chosen: object) -> dict[str, str]:
+    def _repr_pretty_(self, printer: Any, _is_cycle: bool) -> None:
+        """Show IPython in a terminal the facts, too; within a list, say, the text alone."""
+        if len(printer.stack) > 1:
+            printer.text(repr(self))
+            return
         # Here, since a program that shows nothing needs none of it.
-        from hub.card import find_facts, show_card, show_text
+        from hub.card import find_facts, show_text
 
         facts = find_facts(self, self._registrar)
-        return {"text/plain": show_text(self, facts), "text/html": show_card(self, facts)}
+        # In a notebook IPython wants the HTML right after this, and files are not to be counted twice.
+        self._found = time.monotonic(), facts
+        printer.text(show_text(self, facts))
 
     def _repr_html_(self) -> str:
-        # For what shows notebooks and knows no bundles.
-        return self._repr_mimebundle_()["text/html"]
+        from hub.card import find_facts, show_card
+
+        found_at, facts = self.__dict__.pop("_found", (0.0, None))
+        if facts is None or time.monotonic() - found_at > _SHOWN_SECONDS:
+            facts = find_facts(self, self._registrar)
+        return show_card(self, facts)
 
 
 class JupyterRelayHub:

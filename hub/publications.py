@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import overload
 
-from hub.card import find_any_preview, preview_address, revocable, script, style, url_before
+from hub.card import CLASSES, find_any_preview, preview_address, revocable, script, style, url_before
 from hub.client import PublishedURL
 from hub.measuring import find_names
 from hub.registration import Kind, Registration
@@ -114,13 +114,13 @@ class Publications(Sequence[Publication]):
 
     def _repr_html_(self) -> str:
         if not self._all:
-            return f'<div class="kdr-card mathjax_ignore tex2jax_ignore">{style()}Nothing is published. {escape(_HINT)}</div>'
+            return f'<div class="{CLASSES}">{style()}Nothing is published. {escape(_HINT)}</div>'
         heads = "".join(f'<th scope="col">{head}</th>' for head in _HEADS)
         deadline = time.monotonic() + MAX_SECONDS
         rows = "".join(_show_row(one, deadline) for one in self._all[:MAX_ROWS])
         more = f"<p>{escape(_more(len(self._all)))}</p>" if len(self._all) > MAX_ROWS else ""
         return (
-            f'<div class="kdr-card mathjax_ignore tex2jax_ignore kdr-wide">{style()}<div class="kdr-scroll" role="group" tabindex="0" '
+            f'<div class="{CLASSES} kdr-wide">{style()}<div class="kdr-scroll" role="group" tabindex="0" '
             f'aria-label="Published"><table class="kdr-table"><thead><tr>{heads}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>{more}{script()}</div>"
         )
