@@ -2,10 +2,7 @@
 
 from hub import platforms as platforms
 from hub import pywwt as pywwt
-from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
-
-# Not among the names for `from hub import *`, which must leave Python's own `list` alone.
-from hub.client import list_publications as list  # noqa: A004, F401
+from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub, list_publications
 from hub.errors import (
     EndlessTree,
     HubError,
@@ -58,3 +55,6 @@ __all__ = [
     "__version__",
     "get_relay_hub",
 ]
+
+# Not among the names above: `from hub import *` must leave Python's own `list` alone.
+list = list_publications  # noqa: A001

@@ -22,7 +22,7 @@ MAX_ROWS = 200
 #: Looking into folders for what kind they are ends after so long.
 MAX_SECONDS = 0.5
 
-_HEADS = ("Published", "Kind", "Read by", "Ends", "Path", "Key", "Preview", "Revoke")
+_HEADS = ("Published", "Read by", "Ends", "Path", "Key", "Revoke")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,20 +148,20 @@ def _show_row(one: Publication, deadline: float) -> str:
     preview = find_any_preview(registration, names)
     seen = ""
     if preview is not None:
-        address = escape(preview_address(one.url, registration, preview))
-        seen = f'<a href="{address}" target="_blank" rel="noopener" aria-label="Preview of {escape(name)}">Preview</a>'
+        address, label = escape(preview_address(one.url, registration, preview)), f"Preview of {escape(name)}"
+        seen = f' <a href="{address}" target="_blank" rel="noopener" aria-label="{label}">Preview</a>'
     trust = " (trusted)" if registration.trusted else ""
+    kind = "file" if registration.kind == "file" else "folder"
     cells = (
-        f'<span class="kdr-link"><a href="{href}" target="_blank" rel="noopener">{escape(name)}</a></span>',
-        "file" if registration.kind == "file" else "folder",
+        f'<span class="kdr-link"><a href="{href}" target="_blank" rel="noopener">{escape(name)}</a></span> '
+        f'<span class="kdr-under">{kind}{seen}</span>',
         escape(say_readers(registration)) + trust,
         escape(say_end(registration)),
         escape(registration.root.decode("utf-8", "replace")),
         f'<span title="{escape(one.key)}">{escape(shorten_key(one.key))}</span>',
-        seen,
         '<span class="kdr-act"></span>',
     )
     told = revocable(url_before(one.url), one.key, name, f"hub.list()[{one.key!r}].revoke()")
     # A path, a name and a list of readers may be long, and are broken into lines.
-    ways = (' class="kdr-long"', "", ' class="kdr-long"', "", ' class="kdr-long"', "", "", "")
+    ways = (' class="kdr-long"', ' class="kdr-long"', "", ' class="kdr-long"', "", "")
     return f"<tr {told}>{''.join(f'<td{way}>{cell}</td>' for way, cell in zip(ways, cells, strict=True))}</tr>"

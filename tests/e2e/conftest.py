@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -26,3 +28,12 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", NAMES, *QUIET])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, which looks for barriers in a page."""
+    path = os.environ.get("KDR_TEST_AXE", "")
+    remedy = "npm install axe-core, and name its axe.min.js in KDR_TEST_AXE"
+    need("axe-core", is_there=os.path.isfile(path), remedy=remedy)
+    return Path(path).read_text(encoding="utf-8")

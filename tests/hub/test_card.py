@@ -58,9 +58,14 @@ def card_of(url: PublishedURL) -> _Reader:
     return read(url._repr_html_())
 
 
+def shown_by_ipython(value: object) -> dict[str, str]:
+    formats: dict[str, str] = DisplayFormatter().format(value)[0]  # type: ignore[no-untyped-call]
+    return formats
+
+
 def text_of(value: object) -> str:
     """Return what IPython shows in a terminal."""
-    return str(DisplayFormatter().format(value)[0]["text/plain"])
+    return shown_by_ipython(value)["text/plain"]
 
 
 def test_a_card_has_the_link_and_the_facts(hub: JupyterRelayHub, tree: Path) -> None:
@@ -237,11 +242,16 @@ def test_a_notebook_counts_once_and_never_shows_what_was(
 ) -> None:
     url = hub.serve_tree(tree, "k")
     counted = []
-    monkeypatch.setattr("hub.card.measure", lambda *_: counted.append(1) or measuring.Measure(1, 1))
-    assert "<a href" in DisplayFormatter().format(url)[0]["text/html"]
+
+    def measure(registration: Registration, _registry: Path) -> measuring.Measure:
+        counted.append(registration)
+        return measuring.Measure(1, 1)
+
+    monkeypatch.setattr("hub.card.measure", measure)
+    assert "<a href" in shown_by_ipython(url)["text/html"]
     assert len(counted) == 1
     url.revoke()
-    assert "Nothing is published" in DisplayFormatter().format(url)[0]["text/html"]
+    assert "Nothing is published" in shown_by_ipython(url)["text/html"]
     hub.serve_tree(tree, "k")
     assert "Nothing is published" not in url._repr_html_()
 
