@@ -22,6 +22,9 @@ from tests.conftest import need
 from tests.jupyter import QUIET_LAB, TOKEN, JupyterServer, jupyter_server
 
 BASE = "/user/ada/"
+
+#: Another than the default, so that nothing takes that for granted.
+ROUTE = "published"
 RED = (200, 20, 40)
 
 CELLS = (
@@ -45,7 +48,9 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
     (home / "galaxy" / "0" / "0" / "0.png").write_bytes(b"tile")
     (home / "<img src=x onerror=alert(1)> $x$").mkdir()
     Image.new("RGB", (300, 200), RED).save(home / "red.png")
-    with jupyter_server(folder, *QUIET_LAB, application="lab", base_url=BASE) as running:
+    with jupyter_server(
+        folder, *QUIET_LAB, f"--KernelDataRelay.route={ROUTE}", application="lab", base_url=BASE
+    ) as running:
         yield running
 
 
@@ -74,7 +79,7 @@ def opened(browser: Browser, jupyter: JupyterServer, application: str, name: str
 
     def note(message: ConsoleMessage) -> None:
         # The applications themselves have a lot to say; on a busy machine also of how long something took.
-        is_ours = "kdr" in message.text or "wwtkdr" in str(message.location)
+        is_ours = "kdr" in message.text or ROUTE in str(message.location)
         if message.type in ("error", "warning") and is_ours and "to activate" not in message.text:
             wrong.append(message.text)
 
@@ -165,7 +170,7 @@ def test_a_card_shows_and_its_button_revokes(
 
 def need_revoking(jupyter: JupyterServer) -> None:
     """Skip where the server does not take a DELETE yet."""
-    answer = jupyter.fetch(f"{BASE}wwtkdr/_api/registrations?key=none", method="DELETE")
+    answer = jupyter.fetch(f"{BASE}{ROUTE}/_api/registrations?key=none", method="DELETE")
     need("revoking over HTTP", is_there=answer.status == 404, remedy="merge what answers DELETE")
 
 
@@ -191,7 +196,7 @@ def test_a_revocation_that_fails_says_what_to_call(browser: Browser, jupyter: Ju
 def outputs(tmp_path: Path) -> list[dict[str, Any]]:
     """What a saved notebook has of a card, and of a table."""
     (tmp_path / "tree").mkdir()
-    hub = JupyterRelayHub(registry=tmp_path / "registry" / "registry.sqlite", base_url=BASE)
+    hub = JupyterRelayHub(registry=tmp_path / "registry" / "registry.sqlite", base_url=BASE, route=ROUTE)
     url = hub.serve_tree(tmp_path / "tree", "saved", trusted=True)
     shown = [url._repr_html_(), hub.list()._repr_html_()]
     hub.registry.close()
@@ -204,7 +209,7 @@ def test_a_notebook_that_is_not_trusted_shows_facts_and_no_button(
 ) -> None:
     write_notebook(jupyter.folder / "home", f"foreign-{application}", ("url",), outputs)
     with opened(browser, jupyter, application, f"foreign-{application}") as (page, wrong):
-        link = page.locator(f"a[href='{BASE}wwtkdr/pywwt_saved/']").first
+        link = page.locator(f"a[href='{BASE}{ROUTE}/pywwt_saved/']").first
         link.wait_for(timeout=60_000)
         area = page.locator(".jp-OutputArea, .output").first
         area.get_by_text("only you").first.wait_for()
@@ -226,7 +231,7 @@ def test_an_exported_notebook_asks_nothing_of_any_server(
     asked: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url) if "wwtkdr" in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if ROUTE in request.url else None)
     page.route("https://**", lambda route: route.fulfill(body=""))
     page.goto((tmp_path / "exported.html").as_uri())
     page.get_by_text("only you").first.wait_for()
@@ -271,14 +276,14 @@ def test_jupyter_finds_what_jupyterlab_loads() -> None:
 def test_a_tile_of_jupyterlab_opens_the_page_of_what_is_published(browser: Browser, jupyter: JupyterServer) -> None:
     need_tile()
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.route("**/wwtkdr/_status", lambda route: route.fulfill(body="<h1>The page</h1>", content_type="text/html"))
+    page.route(f"**/{ROUTE}/_status", lambda route: route.fulfill(body="<h1>The page</h1>", content_type="text/html"))
     page.goto(f"{jupyter.origin}{BASE}lab?token={TOKEN}&reset")
     page.locator(".jp-LauncherCard").get_by_text("Published files").click(timeout=60_000)
     frame = page.frame_locator("iframe[title='Published files']")
     frame.get_by_role("heading", name="The page").wait_for()
     with page.context.expect_page() as tab:
         page.get_by_role("button", name="Open in a browser tab").click()
-    assert tab.value.url == f"{jupyter.origin}{BASE}wwtkdr/_status"
+    assert tab.value.url == f"{jupyter.origin}{BASE}{ROUTE}/_status"
     tab.value.close()
     page.keyboard.press("Control+Shift+C")
     page.locator(".lm-CommandPalette-input").fill("published files")
@@ -293,7 +298,7 @@ def test_notebook_opens_the_page_by_its_menu(browser: Browser, jupyter: JupyterS
     page.get_by_role("menuitem", name="View", exact=True).click(timeout=60_000)
     with page.context.expect_page() as tab:
         page.get_by_role("menuitem", name="Kernel Data Relay: published files").click()
-    assert tab.value.url == f"{jupyter.origin}{BASE}wwtkdr/_status"
+    assert tab.value.url == f"{jupyter.origin}{BASE}{ROUTE}/_status"
     page.close()
 
 
