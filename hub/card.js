@@ -16,13 +16,22 @@
     }
   }
 
+  // What a notebook of somebody else's says must lead nowhere else.
+  function addressOf(at) {
+    try {
+      const url = new URL(`${at}_api/registrations`, document.baseURI);
+      return url.origin === location.origin && url.pathname.endsWith("/_api/registrations") ? url : null;
+    } catch {
+      return null;
+    }
+  }
+
   for (const entry of document.querySelectorAll(wait)) {
     entry.dataset.kdrLive = "";
     const { kdrKey: key, kdrAt: at, kdrElse: remedy, kdrName: name } = entry.dataset;
     const place = entry.querySelector(".kdr-act");
-    const url = new URL(`${at}_api/registrations`, document.baseURI);
-    // What a notebook of somebody else's says must lead nowhere else.
-    if (!place || url.origin !== location.origin || !url.pathname.endsWith("/_api/registrations")) continue;
+    const url = addressOf(at);
+    if (!place || !url) continue;
     url.search = new URLSearchParams({ key });
     const button = document.createElement("button");
     button.type = "button";

@@ -248,13 +248,14 @@ def test_what_somebody_else_wrote_leads_a_button_nowhere_else(browser: Browser, 
         "<span class=kdr-act></span></div>"
         "<div class=kdr-card data-kdr-key=k data-kdr-at='https://elsewhere.example/' data-kdr-name=b>"
         "<span class=kdr-act></span></div>"
+        "<div class=kdr-card data-kdr-key=k data-kdr-at='http://[' data-kdr-name=c><span class=kdr-act></span></div>"
     )
     cells = (f"from IPython.display import HTML\nHTML({html!r})", *CELLS[:2], "hub.list()")
     write_notebook(jupyter.folder / "home", "led", cells)
     with opened(browser, jupyter, "lab", "led") as (page, _):
         run_all(page, "lab")
         page.locator(".kdr-one .kdr-button").first.wait_for()
-        assert page.locator("[data-kdr-key=k]").count() == 2
+        assert page.locator("[data-kdr-key=k]").count() == 3
         assert page.locator("[data-kdr-key=k] button").count() == 0
 
 
