@@ -149,7 +149,7 @@ def test_a_card_shows_and_its_button_revokes(
         for where in (".kdr-one", ".kdr-wide"):
             assert find_barriers(page, axe, where) == []
         assert previews == [], "a preview is loaded before somebody asks for it"
-        with page.expect_request("**/_static/preview/pyramid.html?url=*"):
+        with page.expect_request(lambda request: "/_static/preview/pyramid.html?url=" in request.url):
             cards.first.locator("summary").click()
 
         need_revoking(jupyter)
