@@ -163,7 +163,7 @@ def test_a_card_shows_and_its_button_revokes(
         assert key not in published(jupyter)
         assert "pywwt_HOSTILE" in published(jupyter)
         page.locator("tr[data-kdr-key='pywwt_HOSTILE']").get_by_role("button").press("Enter")
-        page.locator("tr[data-kdr-key='pywwt_HOSTILE']").get_by_text("Revoked").wait_for()
+        page.locator("tr[data-kdr-key='pywwt_HOSTILE']").get_by_text("Revoked", exact=True).wait_for()
         assert "pywwt_HOSTILE" not in published(jupyter)
         assert wrong == []
 

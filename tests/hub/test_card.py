@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 
@@ -46,6 +46,9 @@ class _Reader(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+_TEXTS = st.text(min_size=1) | st.text("<>\"'&/=!- ab", min_size=1)
 
 
 def read(html: str) -> _Reader:
@@ -203,7 +206,11 @@ def test_links_are_neither_counted_nor_followed(hub: JupyterRelayHub, tree: Path
     assert "1 file, 7 bytes" in card_of(hub.serve_tree(tree)).text
 
 
-@given(name=st.text(), key=st.text(min_size=1))
+@given(name=_TEXTS, key=_TEXTS)
+@example(name="<b>", key="k")
+@example(name="\"' onload=alert(1) ", key="\"' onload=alert(1) ")
+@example(name="n", key="</span><b>")
+@example(name="</script><b>", key="</style><b>")
 def test_whatever_things_are_called_a_card_shows_as_text(name: str, key: str) -> None:
     plain = Registration("k", "file", b"/r", name=b"n")
     name, key = (text.encode("utf-8", "replace").decode() for text in (name, key))
