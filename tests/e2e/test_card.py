@@ -135,6 +135,8 @@ def test_a_card_shows_and_its_button_revokes(
     with opened(browser, jupyter, application, application) as (page, wrong):
         previews: list[str] = []
         page.on("request", lambda request: previews.append(request.url) if "/preview/" in request.url else None)
+        # What these pages show is another test's.
+        page.route("**/_static/preview/**", lambda route: route.fulfill(body="<p>preview", content_type="text/html"))
         run_all(page, application)
         thumbnail = page.locator("img.kdr-thumb")
         assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") == 300
