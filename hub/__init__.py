@@ -2,7 +2,7 @@
 
 from hub import platforms as platforms
 from hub import pywwt as pywwt
-from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub
+from hub.client import JupyterRelayHub, PublishedURL, get_relay_hub, list_publications
 from hub.errors import (
     ArchiveError,
     EndlessTree,
@@ -57,3 +57,6 @@ __all__ = [
     "__version__",
     "get_relay_hub",
 ]
+
+# Not among the names above: `from hub import *` must leave Python's own `list` alone.
+list = list_publications  # noqa: A001

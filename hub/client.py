@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Union, cast
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from hub.errors import InvalidOption, MissingPath, NoArchive, NotAFile, NotATree, UnservedWarning, UnusablePath
 from hub.filesystems import holds_files
@@ -41,7 +42,11 @@ from hub.version import VERSION
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from hub.publications import Publications
     from hub.service import ServiceRegistrar
+
+#: How long after the text of a URL its HTML may be made of the same facts.
+_SHOWN_SECONDS = 1.0
 
 STATIC_DIRECTORY = Path(__file__).with_name("static")
 
@@ -91,12 +96,26 @@ class PublishedURL(str):
         """
         return self._registrar.revoke(self.key)
 
-    def _repr_html_(self) -> str:
-        from html import escape  # Here, since its tables would slow `import hub` down.
+    def _repr_pretty_(self, printer: Any, _is_cycle: bool) -> None:
+        """Show IPython in a terminal the facts, too; within a list, say, the text alone."""
+        if len(printer.stack) > 1:
+            printer.text(repr(self))
+            return
+        # Here, since a program that shows nothing needs none of it.
+        from hub.card import find_facts, show_text
 
-        # An href that begins with a slash is made absolute by the browser that shows the notebook.
-        url = escape(str(self), quote=True)
-        return f'<a href="{url}" target="_blank" rel="noopener">{url}</a>'
+        facts = find_facts(self, self._registrar)
+        # In a notebook IPython wants the HTML right after this, and files are not to be counted twice.
+        self._found = time.monotonic(), facts
+        printer.text(show_text(self, facts))
+
+    def _repr_html_(self) -> str:
+        from hub.card import find_facts, show_card
+
+        found_at, facts = self.__dict__.pop("_found", (0.0, None))
+        if facts is None or time.monotonic() - found_at > _SHOWN_SECONDS:
+            facts = find_facts(self, self._registrar)
+        return show_card(self, facts)
 
 
 class JupyterRelayHub:
@@ -287,6 +306,32 @@ class JupyterRelayHub:
         self._warn_if_unserved()
         return published
 
+    def list(self) -> Publications:
+        """Return what the user has published, in this process and in others, the latest first.
+
+        A notebook shows it as a table, a terminal as aligned text.
+
+        Returns
+        -------
+        Publications
+            A sequence; ``hub.list()["KEY"]`` is the publication of a key.
+
+        Raises
+        ------
+        RegistryError
+            The registry cannot be read.
+        ServiceError
+            The shared relay server cannot be reached.
+        """
+        from hub.publications import Publication, Publications  # Here, since who only publishes needs none of it.
+
+        found = [
+            Publication(PublishedURL(url, registration.key, self.registrar), registration)
+            for registration, url in self.registrar.registrations()
+            if not registration.is_expired()
+        ]
+        return Publications(sorted(found, key=lambda one: one.registration.claimed_at or 0, reverse=True))
+
     def _publish(self, claim: Claim, key: str | None = None) -> PublishedURL:
         if key is not None:
             claim = replace(claim, registration=replace(claim.registration, key=self._given_key(key)))
@@ -345,6 +390,16 @@ def get_relay_hub(kernel: object | None = None) -> JupyterRelayHub:
         if _relay_hub is None:
             _relay_hub = JupyterRelayHub(kernel)
         return _relay_hub
+
+
+def list_publications() -> Publications:
+    """Return what the user has published, in this process and in others: `JupyterRelayHub.list` of this process's hub.
+
+    Raises
+    ------
+    RegistryError, ServiceError
+    """
+    return get_relay_hub().list()
 
 
 _relay_hub: JupyterRelayHub | None = None

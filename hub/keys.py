@@ -92,5 +92,9 @@ def check_chosen_key(key: str) -> str:
 
 
 def shorten_key(key: str) -> str:
-    """Return `key` as people are shown it: all of one that somebody chose, the begin of a hash."""
-    return key[:8] if _HASH.fullmatch(key) else key
+    """Return `key` as people are shown it: all of what somebody chose, the begin of a hash.
+
+    At a shared relay server an owner's name and a tilde stand in front.
+    """
+    owner, tilde, own = key.rpartition("~")
+    return f"{owner}{tilde}{own[:8]}" if _HASH.fullmatch(own) else key

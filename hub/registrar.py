@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from hub.errors import InvalidOption, RegistryDamaged
@@ -53,6 +54,10 @@ class Registered(NamedTuple):
 class Registrar(Protocol):
     """What a hub registers with."""
 
+    @property
+    def registry_path(self) -> Path:
+        """The user's own registry, beside which the manifests are that were made here."""
+
     def register(self, claim: Claim) -> Registered:
         """Register what is claimed; raise HubError if nothing is."""
 
@@ -61,6 +66,9 @@ class Registrar(Protocol):
 
     def registrations(self) -> list[tuple[Registration, str]]:
         """Return the user's registrations, in the order of their keys, with the URL of each."""
+
+    def find(self, key: str) -> Registration | None:
+        """Return one of the user's registrations; None if there is none, or it has ended."""
 
 
 class LocalRegistrar:
@@ -79,6 +87,11 @@ class LocalRegistrar:
         # What this process has registered, to be registered again should the registry be lost.
         self._claimed: dict[str, dict[tuple[bytes, bytes], Registration]] = {}
         self._generation = 0
+
+    @property
+    def registry_path(self) -> Path:
+        """The registry's file."""
+        return self._registry.path
 
     def register(self, claim: Claim) -> Registered:
         """Write a row of the registry; the last claim of a key wins."""
@@ -113,11 +126,18 @@ class LocalRegistrar:
 
     def registrations(self) -> list[tuple[Registration, str]]:
         """Return all that the registry has, with partial URLs."""
-        # Who has registered nothing only looks, and changes nothing.
-        look = self._registry.registrations
-        with self._registry.in_turn():
-            registrations = self._in_registry(look) if self._claimed else look()
+        registrations = self._look(self._registry.registrations)
         return [(registration, self._prefix + registration.target) for registration in registrations]
+
+    def find(self, key: str) -> Registration | None:
+        """Return what the registry has of a key."""
+        found = self._look(lambda: self._registry.find(key))
+        return None if found is None or found.is_expired() else found
+
+    def _look(self, look: Callable[[], _Result]) -> _Result:
+        # Who has registered nothing only looks, and changes nothing.
+        with self._registry.in_turn():
+            return self._in_registry(look) if self._claimed else look()
 
     def _in_registry(self, work: Callable[[], _Result]) -> _Result:
         """Do `work` in a registry that has what this process has registered."""

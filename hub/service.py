@@ -65,7 +65,9 @@ class ServiceRegistrar:
         self._parts = parts
         self._token = token
         self._api = f"{normalise_base_url(parts.path)}{DEFAULT_ROUTE}/_api"
+        self.registry_path = registry
         self._store = ManifestStore(registry)
+        self._static: Registration | None = None
 
     def register(self, claim: Claim) -> Registered:
         """Send what is claimed; of a tree's content key the manifest too, unless the service has it."""
@@ -103,10 +105,21 @@ class ServiceRegistrar:
         except (KeyError, TypeError, ValueError) as error:
             raise self._misfit(repr(error)) from error
 
+    def find(self, key: str) -> Registration | None:
+        """Return one of the user's registrations, or what stands for the service's own static files."""
+        if self._static is not None and self._static.key == key:
+            return self._static
+        for registration, _ in self.registrations():
+            if registration.key == key and not registration.is_expired():
+                return registration
+        return None
+
     def static_files(self) -> Registered:
         """Return the service's own static files."""
-        answer = self._ask("GET", "static")
-        return self._registered(answer)
+        registered = self._registered(self._ask("GET", "static"))
+        # Where they lie is the service's affair.
+        self._static = Registration(registered.key, "tree", root=b"", visibility="public", trusted=True)
+        return registered
 
     def _registered(self, answer: dict[str, Any]) -> Registered:
         key, url = answer.get("key"), answer.get("url")

@@ -193,6 +193,10 @@ class ArchiveIndex(SortedEntries):
         position = self.find(name)
         return None if position is None else self.member(position)
 
+    def total_bytes(self) -> int:
+        """Return the size of all members together, unpacked."""
+        return sum(size_bytes for _, _, size_bytes, *_ in _RECORD.iter_unpack(self._bytes[self._records : -END.size]))
+
     def _start(self, position: int) -> int:
         if position == self._count:
             return self._starts  # The names end where that column begins.

@@ -90,6 +90,8 @@ class KernelDataRelay(ExtensionApp):
         os.environ["KDR_REGISTRY"] = str(self._registry)
         os.environ["KDR_BASE_URL"] = self._base_url
         os.environ["KDR_ROUTE"] = self.route
+        # For the tile in JupyterLab's launcher.
+        self.serverapp.web_app.settings.setdefault("page_config_data", {})["kdrRoute"] = self.route
 
     def initialize_handlers(self) -> None:
         """Route ``{base_url}{route}/...`` to the relay server."""

@@ -19,7 +19,9 @@ SOURCE = Path(__file__).parents[2]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     # A copy, so that nothing is left in the source tree; by way of the sdist, so that nothing that it lacks gets in.
-    copy = shutil.copytree(SOURCE, folder / "copy", ignore=shutil.ignore_patterns(".*", "build", "*.egg-info"))
+    copy = shutil.copytree(
+        SOURCE, folder / "copy", ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "node_modules")
+    )
     command = [sys.executable, "-m", "build", "--outdir", str(folder), str(copy)]
     subprocess.run(command, check=True, capture_output=True, timeout=110)
     (built,) = folder.glob("*.whl")
@@ -36,6 +38,12 @@ def test_a_wheel_carries_every_file_that_is_needed(wheel: Path) -> None:
     # What enables the extension, where Jupyter looks.
     enabling = "data/etc/jupyter/jupyter_server_config.d/kdr_wsgi.json"
     assert [name for name in packed if name.endswith(enabling)] != []
+    # What JupyterLab loads, file by file as it was built.
+    built = SOURCE / "labextension" / "built"
+    for path in [*built.rglob("*"), built.with_name("install.json")]:
+        named = path.relative_to(built) if path.is_relative_to(built) else path.name
+        end = f"data/share/jupyter/labextensions/kdr-wsgi/{named}"
+        assert not path.is_file() or any(name.endswith(end) for name in packed), path
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in packed)
 
 

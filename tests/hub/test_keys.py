@@ -83,6 +83,8 @@ def test_a_secret_that_others_know_is_refused(registry_path: Path) -> None:
         ("0123456789" * 6, "0123456789" * 6),
         ("ab" * 32, "abababab"),
         (f"{'0' * 64}-{'1' * 16}", "0" * 8),
+        (f"ada~lovelace~{'c' * 64}", "ada~lovelace~cccccccc"),
+        ("ada~tiles", "ada~tiles"),
     ],
 )
 def test_of_a_hash_people_are_shown_the_begin(key: str, shown: str) -> None:

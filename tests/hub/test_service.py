@@ -106,6 +106,39 @@ def test_an_answer_of_another_version_is_told_of(registration: object) -> None:
         JupyterRelayHub(service=url).registrar.registrations()
 
 
+def test_a_card_and_a_table_are_of_what_the_service_has(tree: Path) -> None:
+    (tree / "a").write_bytes(bytes(7))
+    url = "/services/kdr/wwtkdr/ada~k/"
+    listed = {**registration_to_json(Registration("ada~k", "tree", bytes(tree))), "visibility": ["group:astro"]}
+    answer = {"key": "ada~k", "url": url, "registrations": [{**listed, "url": url}]}
+    with answering(200, json.dumps(answer).encode()) as (service, _):
+        made = JupyterRelayHub(service=service)
+        card = made.serve_tree(tree)._repr_html_()
+        table = made.list()
+        assert "1 file, 7 bytes" in card
+        for shown in (card, table._repr_html_(), repr(table)):
+            assert "you, group astro" in shown
+            assert url in shown
+        assert table[0].visibility == ["group:astro"]
+        assert table["ada~k"].path == tree
+
+
+def test_the_services_own_static_files_have_a_card(tree: Path) -> None:
+    answer = {"key": "pywwt_static1", "url": "/services/kdr/wwtkdr/pywwt_static1/", "registrations": []}
+    with answering(200, json.dumps(answer).encode()) as (service, _):
+        card = JupyterRelayHub(service=service).get_static_files_url()._repr_html_()
+    assert "anyone who can reach the server" in card
+    assert "Nothing is published" not in card
+
+
+def test_a_service_that_does_not_answer_leaves_a_link(tree: Path) -> None:
+    with answering(200, b'{"key": "ada~k", "url": "/services/kdr/wwtkdr/ada~k/"}') as (service, _):
+        url = JupyterRelayHub(service=service).serve_tree(tree)
+    card = url._repr_html_()
+    assert f'<a href="{url}"' in card
+    assert "cannot be told: the shared relay server" in card
+
+
 @pytest.mark.parametrize(
     "url", ["kdr", "ftp://a/", "http://", "http://a:x/", "http://[a/", "http://a/?b", "http://a:0/"]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from traitlets import TraitError
 
 import kdr_wsgi
+from hub.version import VERSION
 from kdr_wsgi.jupyter.extension import KernelDataRelay
 
 
@@ -54,3 +57,18 @@ def test_without_its_packages_the_extension_says_what_to_install(monkeypatch: py
     monkeypatch.setitem(sys.modules, "httptools", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs httptools; .* run: pip install 'kdr-wsgi\[jupyter\]'"):
         kdr_wsgi._jupyter_server_extension_points()
+
+
+def test_what_jupyterlab_loads_is_of_this_version_and_of_nobody_else() -> None:
+    folder = Path(__file__).parents[3] / "labextension"
+    built = folder / "built"
+    for path in (folder / "package.json", built / "package.json"):
+        assert json.loads(path.read_text())["version"] == VERSION
+    loaded = json.loads((built / "package.json").read_text())["jupyterlab"]["_build"]["load"]
+    assert (built / loaded).is_file()
+    assert json.loads((built / "static" / "third-party-licenses.json").read_text()) == {"packages": []}
+    # Built from what is there: each word that the source shows to people is in it.
+    text = "".join(path.read_text() for path in (built / "static").glob("*.js"))
+    source = (folder / "src" / "index.js").read_text()
+    for said in re.findall(r"'([A-Z][^']* [^']*)'", source):
+        assert said in text, "run npm run build in labextension/"
