@@ -82,7 +82,7 @@ def test_an_example_shows_what_it_promises(name: str, browser: Browser, jupyter:
     selector, colours, told = SEEN[name]
     with opened_notebook(browser, jupyter, f"{name}/{name}.ipynb", height=1700) as page:
         shown = page.locator(f".jp-OutputArea-output {selector}").first
-        page.locator(".jp-OutputArea", has_text=told).last.wait_for(timeout=60_000)
+        page.locator(".jp-OutputArea", has_text=told).last.wait_for(timeout=100_000)
         shown.wait_for(timeout=60_000)
         wait_for_end(page)
         page.wait_for_timeout(1000)
@@ -102,7 +102,7 @@ def test_the_pyramid_of_the_examples_is_seen_in_its_viewer(browser: Browser, jup
 
 def test_a_slider_reads_another_plane(browser: Browser, jupyter: JupyterServer) -> None:
     with opened_notebook(browser, jupyter, "fits_cube/fits_cube.ipynb", height=1700) as page:
-        page.get_by_text("plane 0: status 206").wait_for(timeout=60_000)
+        page.get_by_text("plane 0: status 206").wait_for(timeout=100_000)
         slider = page.get_by_label("plane")
         slider.focus()
         slider.press("ArrowRight")
