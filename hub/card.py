@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 from hub.errors import HubError
 from hub.keys import shorten_key
 from hub.measuring import Measure, measure
-from hub.previews import Preview, find_folder_preview, find_preview, preview_url
+from hub.previews import Preview, find_any_preview, preview_url
 from hub.registration import Registration
 from hub.wording import say_end, say_kind, say_measure, say_name, say_readers
 
@@ -126,13 +126,6 @@ def show_card(url: PublishedURL, facts: Facts) -> str:
 def url_before(url: PublishedURL) -> str:
     """Return what stands before the key in a URL, with a slash at its end."""
     return url.rpartition("/")[0].removesuffix(quote(url.key, safe=""))
-
-
-def find_any_preview(registration: Registration, names: tuple[str, ...]) -> Preview | None:
-    """Return the preview of a file by its name, or of a folder by what is in it."""
-    if registration.kind == "file":
-        return find_preview(say_name(registration))
-    return find_preview(f"{say_name(registration)}/") or find_folder_preview(names)
 
 
 def preview_address(url: PublishedURL, registration: Registration, preview: Preview) -> str:

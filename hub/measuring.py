@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from hub.errors import ManifestError
 from hub.registration import Registration
 
 if TYPE_CHECKING:
-    from hub.content.entries import SortedEntries
+    from collections.abc import Callable, Sequence
+
+    from hub.content.archives import ArchiveIndex
     from hub.content.manifests import Manifest
 
 #: Who shows a link does not want to wait for a walk over a million tiles.
@@ -68,10 +71,10 @@ def measure(registration: Registration, registry: Path) -> Measure:
             manifest = ManifestStore(registry).open(registration.content, registration.root).manifest
         except ManifestError as error:
             raise FileNotFoundError(str(error)) from error
-        return _measure_manifest(manifest)
+        return measure_entries(manifest)
     if registration.kind == "archive":
         return _measure_archive(registration.root, registry)
-    return _measure_folder(registration.root)
+    return measure_folder(partial(_open_folder, registration.root), MAX_ENTRIES, MAX_SECONDS)
 
 
 def find_names(registration: Registration) -> tuple[str, ...]:
@@ -85,43 +88,64 @@ def find_names(registration: Registration) -> tuple[str, ...]:
         return ()
 
 
-def _measure_folder(root: bytes) -> Measure:
-    deadline = time.monotonic() + MAX_SECONDS
+def measure_folder(open_folder: Callable[[Sequence[bytes]], int], max_entries: int, max_seconds: float) -> Measure:
+    """Count the files below a folder, without its links.
+
+    Parameters
+    ----------
+    open_folder : callable
+        Returns a descriptor of the folder that some names lead to from the topmost one. An OSError leaves a folder out;
+        of the topmost one it is raised.
+    max_entries : int
+    max_seconds : float
+        What is beyond these is not counted.
+    """
+    deadline = time.monotonic() + max_seconds
     entries = files = size_bytes = 0
     names: list[str] = []
-    folders = [root]
+    folders: list[list[bytes]] = [[]]
     while folders:
         folder = folders.pop()
         try:
-            found = os.scandir(folder)
+            descriptor = open_folder(folder)
         except OSError:
-            if folder == root:
+            if not folder:
                 raise
             continue  # It was removed a moment ago, or is not for us to read; then nobody is served what is in it.
-        with found:
-            for item in found:
-                entries += 1
-                if entries > MAX_ENTRIES or time.monotonic() > deadline:
-                    return Measure(files, size_bytes, is_all=False, names=tuple(names))
-                if folder == root and len(names) < MAX_NAMES:
-                    names.append(_name(item))
-                try:
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append(item.path)
-                    elif item.is_file(follow_symlinks=False):
-                        size_bytes += item.stat(follow_symlinks=False).st_size
-                        files += 1
-                except FileNotFoundError:
-                    continue  # Removed since its folder was read.
+        try:
+            with os.scandir(descriptor) as found:
+                for item in found:
+                    entries += 1
+                    if entries > max_entries or time.monotonic() > deadline:
+                        return Measure(files, size_bytes, is_all=False, names=tuple(names))
+                    if not folder and len(names) < MAX_NAMES:
+                        names.append(_name(item))
+                    try:
+                        if item.is_dir(follow_symlinks=False):
+                            folders.append([*folder, os.fsencode(item.name)])
+                        elif item.is_file(follow_symlinks=False):
+                            size_bytes += item.stat(follow_symlinks=False).st_size
+                            files += 1
+                    except FileNotFoundError:
+                        continue  # Removed since its folder was read.
+        finally:
+            os.close(descriptor)
     return Measure(files, size_bytes, names=tuple(names))
 
 
-def _name(item: os.DirEntry[bytes]) -> str:
+def _open_folder(root: bytes, names: Sequence[bytes]) -> int:
+    return os.open(b"/".join([root, *names]), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _name(item: os.DirEntry[bytes] | os.DirEntry[str]) -> str:
     return os.fsdecode(item.name) + ("/" if item.is_dir(follow_symlinks=False) else "")
 
 
-def _measure_manifest(manifest: Manifest) -> Measure:
-    return Measure(len(manifest), manifest.total_bytes(), names=_top_names(manifest))
+def measure_entries(entries: Manifest | ArchiveIndex) -> Measure:
+    """Return how much a manifest, or the index of an archive, has."""
+    found = islice(entries.children(b""), MAX_NAMES)
+    names = tuple(os.fsdecode(name) + ("/" if position is None else "") for name, position in found)
+    return Measure(len(entries), entries.total_bytes(), names=names)
 
 
 def _measure_archive(root: bytes, registry: Path) -> Measure:
@@ -132,9 +156,4 @@ def _measure_archive(root: bytes, registry: Path) -> Measure:
     index = open_index(ManifestStore(registry), root, make_signature(os.stat(root)))
     if index is None:
         raise FileNotFoundError("it has changed since it was published, and is read anew when somebody asks for it")
-    return Measure(len(index), index.total_bytes(), names=_top_names(index))
-
-
-def _top_names(entries: SortedEntries) -> tuple[str, ...]:
-    found = islice(entries.children(b""), MAX_NAMES)
-    return tuple(os.fsdecode(name) + ("/" if position is None else "") for name, position in found)
+    return measure_entries(index)

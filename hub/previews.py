@@ -7,6 +7,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from hub.keys import STATIC_KEY
+from hub.registration import Registration
+from hub.wording import say_name
 
 #: Where the pages are, below the reserved key of the server's static files.
 _FOLDER = "preview"
@@ -88,6 +90,13 @@ def find_folder_preview(names: Iterable[str]) -> Preview | None:
     if found is None and are_levels and 0 < levels <= _MAX_LEVELS:
         return _PYRAMID
     return found
+
+
+def find_any_preview(registration: Registration, names: Iterable[str]) -> Preview | None:
+    """Return what shows a registration: a file by its name, a folder or an archive by its own and those in it."""
+    if registration.kind == "file":
+        return find_preview(say_name(registration))
+    return find_preview(f"{say_name(registration)}/") or find_folder_preview(names)
 
 
 def preview_url(preview: Preview, key: str, entry: bytes, *, before: str) -> str:

@@ -10,10 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import overload
 
-from hub.card import CLASSES, find_any_preview, preview_address, revocable, script, style, url_before
+from hub.card import CLASSES, preview_address, revocable, script, style, url_before
 from hub.client import PublishedURL
 from hub.keys import shorten_key
 from hub.measuring import find_names
+from hub.previews import find_any_preview
 from hub.registration import Kind, Registration
 from hub.wording import say_end, say_kind, say_name, say_readers
 

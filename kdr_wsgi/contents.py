@@ -11,6 +11,7 @@ from hub.content.manifests import ManifestStore, Tree
 from hub.content.signatures import unpack_signature
 from hub.content.snapshots import object_entry
 from hub.errors import ManifestError
+from hub.measuring import Measure, measure_entries
 from hub.registration import Registration, Source
 from kdr_wsgi.beneath import split_entry
 from kdr_wsgi.errors import IsDirectory, ManifestUnavailable, NoSuchEntry
@@ -154,15 +155,15 @@ class Contents:
         _, tree = next(self._trees(registration))
         return tree.manifest.find(b"/".join(split_entry(entry))) is not None
 
-    def measure(self, registration: Registration) -> tuple[int, int]:
-        """Return how many bytes, and files, are promised of a tree.
+    def measure(self, registration: Registration) -> Measure:
+        """Return how much is promised of a tree.
 
         Raises
         ------
         ManifestUnavailable
         """
         _, tree = next(self._trees(registration))
-        return tree.manifest.total_bytes(), len(tree.manifest)
+        return measure_entries(tree.manifest)
 
     def _trees(self, registration: Registration) -> Iterator[tuple[Source, Tree]]:
         """Yield the tree at each source of which that is known; there is one at least.

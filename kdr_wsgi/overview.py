@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from hub.content.signatures import size_of
+from hub.measuring import Measure, measure_folder
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.contents import Contents
@@ -56,21 +56,6 @@ class Overview(NamedTuple):
     trouble: str
 
 
-class Extent(NamedTuple):
-    """How much there is to read.
-
-    Attributes
-    ----------
-    size_bytes, files : int
-    is_more : bool
-        Whether there is more that was not looked at.
-    """
-
-    size_bytes: int
-    files: int
-    is_more: bool
-
-
 def look_over(registrations: Iterable[Registration], registry: Path) -> Overview:
     """Return what is known of registrations of one registry."""
     trouble = ""
@@ -113,10 +98,10 @@ def tell(published: Published, partial_url: str) -> dict[str, object]:
     }
 
 
-def measure(registration: Registration, contents: Contents) -> Extent:
+def measure(registration: Registration, contents: Contents) -> Measure:
     """Return how much there is to read; of a content key what it promises, of the rest what is on disk.
 
-    Of a tree on disk links, and folders that may not be read, are left out.
+    Of a tree on disk links, and folders that may not be read, are left out; of an archive the file itself is measured.
 
     Raises
     ------
@@ -124,45 +109,21 @@ def measure(registration: Registration, contents: Contents) -> Extent:
     """
     if registration.content:
         if registration.kind == "file":
-            return Extent(size_of(registration.signature), 1, is_more=False)
-        return Extent(*contents.measure(registration), is_more=False)
+            return Measure(1, size_of(registration.signature))
+        return contents.measure(registration)
     if registration.kind == "tree":
-        return _measure_tree(registration.root)
+        return measure_folder(partial(_open_folder, registration.root), MAX_ENTRIES, MAX_SECONDS)
     descriptor = beneath.open_root_file(registration.root)
     try:
-        return Extent(os.fstat(descriptor).st_size, 1, is_more=False)
+        return Measure(1, os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
 
 
-def _measure_tree(root: bytes) -> Extent:
-    deadline = time.monotonic() + MAX_SECONDS
-    size_bytes = files = entries = 0
-    folders: list[list[bytes]] = [[]]
-    while folders:
-        names = folders.pop()
-        try:
-            descriptor = beneath.open_directory(root, names)
-        except (NoSuchEntry, NotReadable):
-            if not names:
-                raise
-            continue
-        try:
-            with os.scandir(descriptor) as found:
-                for item in found:
-                    entries += 1
-                    if entries > MAX_ENTRIES or time.monotonic() > deadline:
-                        return Extent(size_bytes, files, is_more=True)
-                    if item.is_dir(follow_symlinks=False):
-                        folders.append([*names, os.fsencode(item.name)])
-                        continue
-                    try:
-                        status = item.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # Removed since the folder was read.
-                        continue
-                    if stat.S_ISREG(status.st_mode):
-                        files += 1
-                        size_bytes += status.st_size
-        finally:
-            os.close(descriptor)
-    return Extent(size_bytes, files, is_more=False)
+def _open_folder(root: bytes, names: Sequence[bytes]) -> int:
+    try:
+        return beneath.open_directory(root, [*names])
+    except (NoSuchEntry, NotReadable):
+        if not names:
+            raise
+        raise FileNotFoundError from None  # It is left out.

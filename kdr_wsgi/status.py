@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, jsonify, render_template, request
 
 from hub.errors import RegistryError
+from hub.previews import find_any_preview, preview_url
 from hub.registration import Registration
 from hub.registry import Registry
 from hub.version import VERSION
@@ -95,15 +96,14 @@ class OwnStatusPages:
         """Show the owner all registrations."""
         self._check_owner()
         registrations = ask_registry(self._registry.registrations)
-        prefix = f"{urlsplit(self._find_location(request.environ)).path}/{self._route}/"
         overview = look_over(registrations, self._registry.path)
-        return answer_overview(overview, prefix, may_revoke=self._viewers.may_change(request.environ))
+        return answer_overview(overview, self._prefix(), may_revoke=self._viewers.may_change(request.environ))
 
     def tell_size(self) -> Response:
         """Tell the owner how much a registration has."""
         self._check_owner()
         key = request.args.get("key", "")
-        return answer_size(ask_registry(lambda: self._registry.find(key)), self._contents)
+        return answer_size(ask_registry(lambda: self._registry.find(key)), self._contents, self._prefix())
 
     def revoke(self) -> Response:
         """End a registration."""
@@ -115,6 +115,10 @@ class OwnStatusPages:
             raise UnknownKey
         _log.info("revoked %r", key)
         return jsonify({})
+
+    def _prefix(self) -> str:
+        """Return what stands before a key in a partial URL."""
+        return f"{urlsplit(self._find_location(request.environ)).path}/{self._route}/"
 
     def _check_owner(self) -> None:
         """Raise UnknownKey unless the owner asks: for all others nothing is here."""
@@ -160,8 +164,8 @@ def answer_overview(
     return with_headers(Response(page, headers=[_POLICY], content_type="text/html; charset=utf-8"))
 
 
-def answer_size(registration: Registration | None, contents: Contents) -> Response:
-    """Return as JSON how much a registration has, or why that cannot be told.
+def answer_size(registration: Registration | None, contents: Contents, prefix: str) -> Response:
+    """Return as JSON how much a registration has, or why that cannot be told, and the address of what shows it.
 
     Raises
     ------
@@ -169,16 +173,24 @@ def answer_size(registration: Registration | None, contents: Contents) -> Respon
     """
     if registration is None:
         raise UnknownKey
+    measured = problem = None
     try:
-        extent = measure(registration, contents)
+        measured = measure(registration, contents)
     except (StorageFailing, ManifestUnavailable) as error:
         _log.error("%s", error.reason)
-        told = {"problem": error.sentence}
+        problem = error.sentence
     except (NoSuchEntry, NotReadable, TooManyOpenFiles) as error:
-        told = {"problem": error.sentence}
-    else:
-        return with_headers(jsonify(**extent._asdict(), problem=None))
-    return with_headers(jsonify(size_bytes=None, files=None, is_more=None, **told))
+        problem = error.sentence
+    preview = measured and find_any_preview(registration, measured.names)
+    return with_headers(
+        jsonify(
+            size_bytes=measured and measured.size_bytes,
+            files=measured and measured.files,
+            is_more=measured and not measured.is_all,
+            problem=problem,
+            preview=preview and preview_url(preview, registration.key, registration.name, before=prefix),
+        )
+    )
 
 
 def with_headers(response: Response) -> Response:

@@ -84,7 +84,7 @@ class StatusPages:
         registration = ask_registry(lambda: self._registry.find(request.args.get("key", "")))
         if not owner or registration is None or registration.owner != owner:
             raise UnknownKey
-        return answer_size(self._roots.restrict(registration), self._contents)
+        return answer_size(self._roots.restrict(registration), self._contents, self._prefix)
 
     def _identify(self, scope: str = "") -> Member:
         """Return who asks; of a token also whether it has a scope.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -212,6 +213,21 @@ def test_of_a_large_tree_as_much_is_told_as_there_is_time_for(
     assert is_more
     assert size_bytes == files
     assert files in range(5)
+
+
+def test_what_can_be_shown_has_the_address_of_the_page_that_does(
+    owner: FlaskClient, hub: JupyterRelayHub, tree: Path
+) -> None:
+    (tree / ".zgroup").touch()
+    (tree / "a b.fits").touch()
+    store, cube = hub.serve_tree(tree), hub.serve_file(tree / "a b.fits")
+    for published, page in ((store, "zarr"), (cube, "fits")):
+        told = owner.get(f"{STATUS}/size", query_string={"key": published.key}).json
+        assert told is not None
+        page_url, _, query = told["preview"].partition("?url=")
+        assert page_url == f"/wwtkdr/_static/preview/{page}.html"
+        assert urljoin(page_url, unquote(query)) == published
+    assert owner.get(f"{STATUS}/size", query_string={"key": hub.serve_file(__file__).key}).json["preview"] is None  # type: ignore[index]
 
 
 def test_what_has_no_size_says_why(owner: FlaskClient, hub: JupyterRelayHub, tree: Path) -> None:

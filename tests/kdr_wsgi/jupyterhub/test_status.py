@@ -74,7 +74,7 @@ def test_a_user_is_told_the_size_of_the_own_alone(client: FlaskClient, environme
         (home / "file").write_text("1234567")
         publish(environment, owner, key, "")
     told = client.get(f"{STATUS}/size?key=ada~a", headers=AS_ADA).json
-    assert told == {"size_bytes": 7, "files": 1, "is_more": False, "problem": None}
+    assert told == {"size_bytes": 7, "files": 1, "is_more": False, "problem": None, "preview": None}
     for key in ("bob~b", "nothing"):
         assert client.get(f"{STATUS}/size?key={key}", headers=AS_ADA).status_code == 404
 
