@@ -579,7 +579,7 @@ def archive(directory: bytes, tile: bytes = b"", **changes: int) -> bytes:
     for name, value in changes.items():
         numbers[int(name.removeprefix("number"))] = value
     head = b"PMTiles\x03" + struct.pack("<11Q", *numbers)
-    head += bytes([1, 1, 1, 1, 0, 2]) + struct.pack("<4i", -1_800_000_000, -850_000_000, 1_800_000_000, 850_000_000)
+    head += bytes([1, 1, 1, 1, 0, 0]) + struct.pack("<4i", -1_800_000_000, -850_000_000, 1_800_000_000, 850_000_000)
     return head.ljust(127, b"\0") + directory + tile
 
 

@@ -114,7 +114,7 @@ def test_a_slice_is_chosen(previews: Previews, tmp_path: Path, axe: str, version
         assert shown.wait() == "ready", shown.sentence
         assert np.array_equal(picture(shown), grey(data[1], data[1].min(), data[1].max()))
         before = shown.read_bytes
-        time = shown.page.get_by_label("time")
+        time = shown.page.get_by_role("slider", name="time")
         assert time.get_attribute("max") == "5"
         time.fill("0")
         shown.page.wait_for_url("**at=0%2C0%2C0**")
@@ -202,7 +202,7 @@ def test_multiscales_open_with_what_is_seen_whole(previews: Previews, tmp_path: 
     with previews.opened("zarr", tmp_path / "a.zarr") as shown:
         assert shown.wait() == "ready", shown.sentence
         assert shown.page.locator(".arrays button[aria-current=true]").inner_text().startswith("2\n")
-        assert shown.page.get_by_label("c", exact=True).is_visible()
+        assert shown.page.get_by_role("slider", name="c").is_visible()
         assert shown.page.locator(".where").inner_text() == "x →, y ↓"
         assert others(shown) == []
 
