@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from playwright.sync_api import Route
 
 from tests.e2e.previews.conftest import Previews, Watched
@@ -21,17 +24,12 @@ numcodecs = pytest.importorskip("numcodecs")
 #: Zarr warns of what is in no specification yet; it is met, nevertheless.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:zarr", "ignore::FutureWarning:zarr")
 
-#: The red of each pixel of the picture: in grey, how far it is from the low to the high end of the range.
-PIXELS = """() => {
-    const canvas = document.querySelector("canvas.cells");
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-    return [canvas.height, canvas.width, [...data].filter((_, index) => index % 4 === 0)];
-}"""
-
 
 def picture(shown: Watched) -> NDArray[np.uint8]:
-    height, width, values = shown.page.evaluate(PIXELS)
-    return np.array(values, "uint8").reshape(height, width)
+    """The red of each pixel of the picture: in grey, how far its value is from the low to the high end of the range."""
+    data: str = shown.page.locator("canvas.cells").evaluate("canvas => canvas.toDataURL('image/png')")
+    with Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA"))[:, :, 0]
 
 
 def grey(data: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
