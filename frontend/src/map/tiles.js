@@ -37,7 +37,7 @@ export async function showArchive(file) {
     throw new Error("The tiles of this PMTiles file are neither images nor Mapbox vector tiles.");
   }
   const problems = new Set();
-  const metadata = await readMetadata(archive, problems);
+  const { metadata, note } = await readMetadata(archive, header);
   const tiles = new Tiles(archive, header, isVector);
   const map = makeMap({
     crs: L.CRS.EPSG3857,
@@ -61,7 +61,7 @@ export async function showArchive(file) {
     { noWrap: true, minZoom: 0, maxZoom: 30, bounds: [[-LATITUDE, -180], [LATITUDE, 180]] },
   );
   const drawn = watchLayer(map, layer);
-  const sentence = () => [...problems].slice(0, 1).map((each) => `Some of it cannot be shown: ${each}`).join("");
+  const sentence = () => [note, ...[...problems].slice(0, 1).map((each) => `Some of it cannot be shown: ${each}`)].filter(Boolean).join(" ");
   if (isVector) {
     showLayers(tiles, layer, map);
     showFeatures(tiles, map);
@@ -80,13 +80,12 @@ export async function showArchive(file) {
   return sentence();
 }
 
-async function readMetadata(archive, problems) {
+async function readMetadata(archive, { jsonMetadataLength }) {
   try {
-    const metadata = await archive.getMetadata();
-    return metadata !== null && typeof metadata === "object" ? metadata : {};
+    const metadata = jsonMetadataLength > 0 ? await archive.getMetadata() : {};
+    return { metadata: metadata !== null && typeof metadata === "object" ? metadata : {}, note: "" };
   } catch (error) {
-    problems.add(`its metadata (${error.message})`);
-    return {};
+    return { metadata: {}, note: `Its metadata cannot be read: ${error.message}` };
   }
 }
 

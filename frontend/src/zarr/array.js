@@ -28,7 +28,21 @@ export class ZarrArray {
       throw new Error(`The array cannot be shown: ${error.message}`);
     }
     array.type = array.data.dtype;
+    array.#checkChunks();
     return array;
+  }
+
+  // (zarrita takes a chunk that is too short for one whose last values are undefined.)
+  #checkChunks() {
+    const count = this.chunks.reduce((product, side) => product * side, 1);
+    const getChunk = this.data.getChunk.bind(this.data);
+    this.data.getChunk = async (...wanted) => {
+      const chunk = await getChunk(...wanted);
+      if (chunk.data.length !== count) {
+        throw new Error("A chunk has fewer or more values than it should have: it is cut or damaged.");
+      }
+      return chunk;
+    };
   }
 
   #describe({ known, version, attributes }, axes) {
@@ -55,7 +69,6 @@ export class ZarrArray {
     this.names = this.shape.map((_, axis) => (typeof named[axis] === "string" && named[axis] !== "" ? named[axis] : `axis ${axis}`));
     const codecs = version === 3 ? nameCodecs(metadata.codecs) : [...(metadata.filters ?? []), metadata.compressor].map((codec) => codec?.id);
     this.codecs = codecs.filter(Boolean).join(", ") || "none";
-    this.chunkShape = this.chunks;
   }
 
   // Finds out what the values are; times are read as the whole numbers that they are stored as.

@@ -98,8 +98,8 @@ async function walk(folder, attributes, version) {
       const node = version === 3 ? await readThreeNode(folder, child, path) : await readTwo(child, path);
       if (node?.isArray) {
         arrays.push(node);
-      } else if (node !== null) {
-        groups.push({ path, folder: child });
+      } else {
+        groups.push({ path, folder: child }); // A group need not have metadata of its own.
       }
     }
   }
