@@ -103,7 +103,7 @@ def test_the_pyramid_of_the_examples_is_seen_in_its_viewer(browser: Browser, jup
 def test_a_slider_reads_another_plane(browser: Browser, jupyter: JupyterServer) -> None:
     with opened_notebook(browser, jupyter, "fits_cube/fits_cube.ipynb", height=1700) as page:
         page.get_by_text("plane 0: status 206").wait_for(timeout=100_000)
-        slider = page.get_by_label("plane")
+        slider = page.get_by_role("slider", name="plane")
         slider.focus()
         slider.press("ArrowRight")
         page.get_by_text("plane 1: status 206, 262144 bytes").wait_for()
