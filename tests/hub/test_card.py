@@ -79,7 +79,7 @@ def test_a_card_has_the_link_and_the_facts(hub: JupyterRelayHub, tree: Path) -> 
     card = card_of(url)
     (link,) = card.all("a")
     assert link == {"href": str(url), "target": "_blank", "rel": "noopener"}
-    for said in ("tree", "folder, 2 files, 1.50 KB", "whoever is logged in", f">{url.key[:8]}<"):
+    for said in ("tree", "folder, 2 files, 1.50 KB", "whoever is logged in", f"Key {url.key[:8]} "):
         assert said in card.text
     assert {"title": "1,500 bytes"} in card.all("span")
     assert {"title": url.key} in card.all("span")
