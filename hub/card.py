@@ -15,7 +15,7 @@ from hub.keys import shorten_key
 from hub.measuring import Measure, measure
 from hub.previews import Preview, find_any_preview, preview_url
 from hub.registration import Registration
-from hub.wording import say_end, say_kind, say_measure, say_name, say_readers
+from hub.wording import say_end, say_in_terminal, say_kind, say_measure, say_name, say_readers
 
 if TYPE_CHECKING:
     from hub.client import PublishedURL
@@ -82,7 +82,8 @@ def show_text(url: PublishedURL, facts: Facts) -> str:
         *(["trusted"] if registration.trusted else []),
         f"key {shorten_key(url.key)}",
     ]
-    return "\n  ".join([str(url), "; ".join(parts), *([facts.trouble] if facts.trouble else [])])
+    lines = [str(url), "; ".join(parts), *([facts.trouble] if facts.trouble else [])]
+    return "\n  ".join(map(say_in_terminal, lines))
 
 
 def show_card(url: PublishedURL, facts: Facts) -> str:

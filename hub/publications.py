@@ -16,7 +16,7 @@ from hub.keys import shorten_key
 from hub.measuring import find_names
 from hub.previews import find_any_preview
 from hub.registration import Kind, Registration
-from hub.wording import say_end, say_kind, say_name, say_readers
+from hub.wording import say_end, say_in_terminal, say_kind, say_name, say_readers
 
 #: A table with more rows helps nobody.
 MAX_ROWS = 200
@@ -138,9 +138,8 @@ def _more(number: int) -> str:
 def _row(one: Publication) -> tuple[str, ...]:
     registration = one.registration
     path = registration.root.decode("utf-8", "replace")
-    # A name may hold what moves the cursor, or begins a line.
-    shown = "".join(character if character.isprintable() else "�" for character in path)
-    return str(one.url), one.kind, say_readers(registration), say_end(registration), shown
+    readers, shown = say_in_terminal(say_readers(registration)), say_in_terminal(path)
+    return str(one.url), one.kind, readers, say_end(registration), shown
 
 
 def _show_row(one: Publication, deadline: float) -> str:

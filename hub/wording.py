@@ -59,6 +59,11 @@ def say_measure(registration: Registration, measured: Measure) -> str:
     return f"{measured.files:,} file{'' if measured.files == 1 else 's'}, {size}"
 
 
+def say_in_terminal(text: str) -> str:
+    """Return `text` without what moves the cursor, or begins a line: names may hold it."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
 def say_name(registration: Registration) -> str:
     """Return what the file is published as, or what the folder is called."""
     name = registration.name or os.path.basename(registration.root) or registration.root

@@ -244,6 +244,14 @@ def test_a_terminal_shows_the_url_then_the_facts(hub: JupyterRelayHub, tree: Pat
     assert second == "  tree/; 1 file, 0 bytes; read by only you; ends when revoked; key k"
 
 
+def test_no_name_acts_on_a_terminal(hub: JupyterRelayHub, tree: Path) -> None:
+    (tree / "a\x1b[2J\nb\u202e.txt").touch()
+    url = hub.serve_file(tree / "a\x1b[2J\nb\u202e.txt", key="k\x1b]0;title\x07")
+    first, second = text_of(url).split("\n")
+    assert second.startswith("  a�[2J�b�.txt; ")
+    assert (first + second).isprintable()
+
+
 def test_a_notebook_counts_once_and_never_shows_what_was(
     hub: JupyterRelayHub, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
