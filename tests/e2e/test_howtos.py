@@ -128,7 +128,7 @@ def test_a_viewer_shows_what_was_published(browser: Browser, jupyter: JupyterSer
     # The kernel has gone; the viewer does without.
     with looked_at(browser, jupyter, jupyter.origin + address) as page:
         # The controls of Aladin have colours of their own.
-        wait_for_picture(page, selector, 5000 if "aladin" in guide else 50)
+        wait_for_picture(page, selector, 2500 if "aladin" in guide else 50)
         keep(page, guide)
 
 
