@@ -137,8 +137,8 @@ def test_the_range_is_of_the_values(previews: Previews, tmp_path: Path, axe: str
         assert shown.wait() == "ready", shown.sentence
         low, high = (float(shown.page.get_by_label(name, exact=True).input_value()) for name in ("from", "to"))
         assert np.allclose([low, high], np.percentile(data[::2, ::2], [2, 98]), rtol=0.02)
-        shown.page.get_by_label("Range").select_option("all")
-        shown.page.get_by_label("Colours").select_option("magma")
+        shown.page.get_by_role("combobox", name="Range", exact=True).select_option("all")
+        shown.page.get_by_role("combobox", name="Colours", exact=True).select_option("magma")
         shown.page.locator("html[data-state=ready]").wait_for()
         assert "colours=magma" in shown.page.url
         assert "stretch=all" in shown.page.url
@@ -234,7 +234,7 @@ def test_bands_are_chosen(previews: Previews, tmp_path: Path) -> None:
     with previews.opened("map", path, more="&at=-450,600,0&range=10000,34000&bands=4") as shown:
         assert shown.wait() == "ready", shown.sentence
         assert pixels_of(shown) == expected_of(data[3], 10_000, 34_000)
-        shown.page.get_by_label("Shown").select_option("colour")
+        shown.page.get_by_role("combobox", name="Shown", exact=True).select_option("colour")
         shown.page.get_by_label("from", exact=True).wait_for()
         shown.page.locator("html[data-state=ready]").wait_for()
         assert "bands=colour" in shown.page.url
@@ -252,8 +252,8 @@ def test_places_are_those_of_the_file(previews: Previews, tmp_path: Path, code: 
         told = shown.page.locator("#where")
         told.filter(has_text="°").wait_for()
         latitude, longitude = (float(each.split("°")[0]) for each in told.inner_text().split(" · ")[0].split(", "))
-        assert latitude == pytest.approx(45.0 if code == 32733 else 51.0, abs=0.002)
-        assert longitude == pytest.approx(11.0, abs=0.002)
+        assert latitude == pytest.approx(45.0 if code == 32733 else 51.0, abs=0.005)
+        assert longitude == pytest.approx(11.0, abs=0.005)
         assert shown.problems == []
 
 
@@ -281,7 +281,7 @@ def test_the_keyboard_moves_and_zooms(previews: Previews, tmp_path: Path) -> Non
     with previews.opened("map", path, more="&at=-450,600,0") as shown:
         assert shown.wait() == "ready", shown.sentence
         shown.page.locator(".map").focus()
-        assert shown.page.locator(".cross").is_visible()
+        assert shown.page.locator(".cross").evaluate("cross => getComputedStyle(cross).display") == "block"
         shown.page.keyboard.press("+")
         shown.page.wait_for_url("**,1")
         shown.page.keyboard.press("ArrowRight")
@@ -548,7 +548,8 @@ def test_vector_tiles_have_layers_and_features(previews: Previews, tmp_path: Pat
 
 
 def test_beyond_the_last_zoom_tiles_are_drawn_larger(previews: Previews, tmp_path: Path) -> None:
-    tiles = {each: vector_tile() for each in all_tiles(1)}
+    # (Each differs from the others in something that is not shown: equal ones hide the last zoom from the writer.)
+    tiles = {each: vector_tile() + field(9, index) for index, each in enumerate(all_tiles(1))}
     path = write_pmtiles(tmp_path / "a.pmtiles", TileType.MVT, tiles)
     # At zoom 3, 1/8 of a tile of zoom 1 to the right and below of its corner: the edge of the land.
     with previews.opened("map", path, more="&at=0,0,3") as shown:

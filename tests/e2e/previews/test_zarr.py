@@ -126,7 +126,7 @@ def test_a_slice_is_chosen(previews: Previews, tmp_path: Path, axe: str, version
         assert np.array_equal(found, grey(data[:, 0], data[:, 0].min(), data[:, 0].max()))
         shown.page.locator("canvas.cells").focus()
         shown.page.keyboard.press("ArrowUp")
-        assert shown.page.locator(".where").inner_text() == f"time 2, lon 85: {round(float(data[2, 0, 85]), 4):g}"
+        assert shown.page.locator(".where").inner_text() == f"time 2, lon 85: {float(data[2, 0, 85]):.7g}"
         shown.page.get_by_text("About this array").click()
         assert "<img src=x onerror=alert(1)>" in shown.page.locator(".about pre").inner_text()
         assert shown.find_barriers(axe) == []
@@ -209,9 +209,8 @@ def test_folders_that_the_server_lists_are_looked_into(previews: Previews, tmp_p
     make_climate(tmp_path / "a.zarr", 3)
 
     def answer(route: Route) -> None:
-        folder = tmp_path / "a.zarr" / route.request.url.split("?")[0].rstrip("/").partition("a.zarr/")[2]
-        if not folder.is_dir():
-            folder = tmp_path / "a.zarr" / "/".join(route.request.url.split("?")[0].rstrip("/").split("/")[6:])
+        path = route.request.url.partition("wwtkdr/")[2].partition("?")[0]
+        folder = tmp_path / "a.zarr" / path.partition("/")[2]
         entries = [
             {
                 "name": each.name,
@@ -279,7 +278,7 @@ def bomb() -> bytes:
         (three(shape=[-4, 4]), b"", "failed", "no shape"),
         (three(shape="<script>"), b"", "failed", "no shape"),
         (three(shape=[2**52, 2**52], chunk_grid=chunked(2**31, 2**31)), b"", "failed", "too much"),
-        (three(shape=[2**52, 2**52], chunk_grid=chunked(1, 1)), b"", "ready", "A window"),
+        (three(shape=[2**52, 2**52], chunk_grid=chunked(1, 1)), bytes(8), "ready", "A window"),
         (three(chunk_grid=chunked(0, 4)), b"", "failed", "no shape"),
         (three(data_type={"name": "struct", "configuration": {}}), b"", "failed", "struct"),
         (three(data_type="complex128"), b"", "failed", "complex128"),
