@@ -32,7 +32,7 @@ SMALL_MEMBER_BYTES = 65536
 #: Deflate makes of a byte no more than so many (https://zlib.net/zlib_tech.html).
 _MAX_RATIO = 1032
 
-#: So much of a member may be read without a byte of it unpacked; no program writes that, and a request would go on and on.
+#: So much of a member may be read without a byte of it unpacked; no program writes that, and a request would go on.
 _MAX_EMPTY_BYTES = 1 << 20
 
 #: RFC 1952, 2.3: deflate, no flags, no time, of an unknown system.
@@ -317,7 +317,9 @@ class Inflation:
                 raise TruncatedBody(errno.ECONNABORTED, "a member of an archive is cut off")
             empty_bytes += len(packed)
             if empty_bytes > _MAX_EMPTY_BYTES:
-                raise TruncatedBody(errno.ECONNABORTED, "a member of an archive is damaged: it has blocks with nothing in")
+                raise TruncatedBody(
+                    errno.ECONNABORTED, "a member of an archive is damaged: it has blocks with nothing in"
+                )
         return b""
 
     def close(self) -> None:

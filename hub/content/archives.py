@@ -78,7 +78,7 @@ _LENGTH = struct.Struct("<L")
 
 _CHUNK_BYTES = 1 << 20
 
-#: So many members are sorted in memory at a time, and no more bytes of names; one name may have 64 KiB, or in UTF-8 192.
+#: So many members are sorted in memory at a time, and no more bytes of names; one may have 64 KiB, or in UTF-8 192.
 _RUN_MEMBERS = 1 << 16
 _RUN_BYTES = 32 << 20
 
