@@ -283,7 +283,7 @@ def test_the_keyboard_moves_and_zooms(previews: Previews, tmp_path: Path) -> Non
         shown.page.locator(".map").focus()
         assert shown.page.locator(".cross").evaluate("cross => getComputedStyle(cross).display") == "block"
         shown.page.keyboard.press("+")
-        shown.page.wait_for_url("**,1")
+        shown.page.wait_for_url("**%2C1")
         shown.page.keyboard.press("ArrowRight")
         shown.page.locator("html[data-state=ready]").wait_for()
         assert shown.problems == []
