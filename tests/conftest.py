@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,12 @@ def need(name: str, *, is_there: bool, remedy: str) -> None:
     if name in REQUIRED:
         pytest.fail(f"{name} is required here: {remedy}")
     pytest.skip(f"needs {name}: {remedy}")
+
+
+def need_zarr(text: str) -> None:
+    """Skip the test where `text`, of a page or a notebook, needs a package that this Python is too old for."""
+    if "import zarr" in text:
+        need("zarr", is_there=find_spec("zarr") is not None, remedy="Python 3.11, and pip install zarr")
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ from traitlets.config import Config
 
 import hub.client
 from hub import PublishedURL
-from tests.conftest import free_port, need, wait_for_port
+from tests.conftest import free_port, need, need_zarr, wait_for_port
 from tests.raw_http import fetch
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +131,7 @@ def run_python(example: Example) -> None:
     """Run a block of Python in the page's namespace, and read what it has published."""
     setting: Setting = example.document.namespace["_setting"]
     block = example.parsed
+    need_zarr(example.document.text)
     example.parsed = Lexeme(setting.localised(block), block.offset, block.line_offset)
     try:
         PythonEvaluator()(example)

@@ -14,6 +14,7 @@ import pytest
 from nbclient import NotebookClient
 from playwright.sync_api import Browser, Page
 
+from tests.conftest import need_zarr
 from tests.e2e.lab import count_colours, opened_notebook, wait_for_end
 from tests.jupyter import QUIET_LAB, JupyterServer, jupyter_server
 
@@ -55,6 +56,7 @@ def test_an_example_is_kept_without_what_it_printed(name: str) -> None:
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_an_example_runs_and_what_it_publishes_is_read(name: str, jupyter: JupyterServer) -> None:
     Path(os.environ["HOME"]).mkdir()
+    need_zarr((EXAMPLES / f"{name}.ipynb").read_text())
     notebook = read(name)
     notebook.cells.append(nbformat.v4.new_code_cell(PUBLISHED))
     # As a kernel of that server gets it.
@@ -79,6 +81,7 @@ SEEN = {
 
 @pytest.mark.parametrize("name", SEEN)
 def test_an_example_shows_what_it_promises(name: str, browser: Browser, jupyter: JupyterServer) -> None:
+    need_zarr((EXAMPLES / f"{name}.ipynb").read_text())
     selector, colours, told = SEEN[name]
     with opened_notebook(browser, jupyter, f"{name}/{name}.ipynb", height=1700) as page:
         shown = page.locator(f".jp-OutputArea-output {selector}").first

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, FrameLocator, Page
 
-from tests.conftest import free_port, need, wait_for_port
+from tests.conftest import free_port, need, need_zarr, wait_for_port
 from tests.docs.blocks import OPTIONAL, ROOT
 from tests.docs.notebooks import notebook_of
 from tests.e2e.lab import count_colours, opened_notebook, wait_for_end
@@ -43,6 +43,7 @@ MAY_BE_MISSING = re.compile(r"404 .*(/\d+/\d+/\d+\.png|/Moc\.fits|/Norder3/Allsk
 @contextmanager
 def followed(jupyter: JupyterServer, guide: str, server: str) -> Iterator[Kernel]:
     """Follow a guide in a kernel, with `server` for the one that it speaks of."""
+    need_zarr((ROOT / "docs" / guide).read_text())
     folder = Path(jupyter.environment["HOME"]) / Path(guide).stem
     folder.mkdir()
     with jupyter.kernel() as kernel:
