@@ -32,6 +32,9 @@ SMALL_MEMBER_BYTES = 65536
 #: Deflate makes of a byte no more than so many (https://zlib.net/zlib_tech.html).
 _MAX_RATIO = 1032
 
+#: So much of a member may be read without a byte unpacked. No program writes that; a request would go on and on.
+_MAX_EMPTY_BYTES = 1 << 20
+
 #: RFC 1952, 2.3: deflate, no flags, no time, of an unknown system.
 GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _GZIP_END = struct.Struct("<LL")
@@ -298,6 +301,7 @@ class Inflation:
 
     def _inflate(self, size_bytes: int) -> bytes:
         """Return some bytes, at most so many; none at the end of the member."""
+        empty_bytes = 0
         while not self._inflating.eof:
             packed = self._inflating.unconsumed_tail
             if not packed and self._position < self._stop:
@@ -311,6 +315,11 @@ class Inflation:
                 return data
             if not packed and not self._inflating.eof:
                 raise TruncatedBody(errno.ECONNABORTED, "a member of an archive is cut off")
+            empty_bytes += len(packed)
+            if empty_bytes > _MAX_EMPTY_BYTES:
+                raise TruncatedBody(
+                    errno.ECONNABORTED, "a member of an archive is damaged: it has blocks with nothing in"
+                )
         return b""
 
     def close(self) -> None:

@@ -78,10 +78,11 @@ _LENGTH = struct.Struct("<L")
 
 _CHUNK_BYTES = 1 << 20
 
-#: So many members are sorted in memory at a time.
+#: So many members are sorted in memory at a time, and so many bytes of names, of which one may have 192 KiB.
 _RUN_MEMBERS = 1 << 16
+_RUN_BYTES = 32 << 20
 
-_MEMBERS_PER_WRITE = 4096
+_MEMBERS_PER_WRITE = 256
 
 _Named = tuple[bytes, bytes]
 
@@ -302,7 +303,7 @@ def make_index(
         store.check_private(root)
         remove_abandoned(folder)
         scratch, names, records = (stack.enter_context(FilePart(folder)) for _ in range(3))
-        sorting = _Sorting(scratch, directory, path)
+        sorting = _Sorting(scratch, directory, path, None if limits is None else limits.index_bytes)
         for entry in _read_entries(descriptor, directory, limits, path):
             sorting.add(*entry)
         starts = array("L" if array("L").itemsize == _LENGTH.size else "I")
@@ -318,7 +319,7 @@ def make_index(
             records.file.write(b"".join([record for _, record in some]))
         index_bytes = position + len(starts) * (_LENGTH.size + _RECORD.size) + END.size
         if limits is not None and index_bytes > limits.index_bytes:
-            raise ArchiveError(path, "the list of its members takes more room than you may have here")
+            raise _takes_too_much(path)
         if sys.byteorder == "big":
             starts.byteswap()
         names.write(starts.tobytes())
@@ -383,6 +384,10 @@ def _understand_end(descriptor: int, end: int, fields: tuple[int, ...], path: st
     if disk or first_disk:
         raise ArchiveError(path, "it is one of several parts; join them first: zip -s 0 PARTS.zip --out WHOLE.zip")
     return Directory(end - size_bytes, size_bytes, members, shift_bytes)
+
+
+def _takes_too_much(path: str) -> ArchiveError:
+    return ArchiveError(path, "the list of its members takes more room than you may have here")
 
 
 def _read(descriptor: int, size_bytes: int, start: int, path: str) -> bytes:
@@ -486,13 +491,15 @@ def decode_name(raw: bytes, flags: int) -> bytes:
 class _Sorting:
     """Brings members into the order of their names, those of one run at a time in memory."""
 
-    def __init__(self, scratch: FilePart, directory: Directory, path: str) -> None:
+    def __init__(self, scratch: FilePart, directory: Directory, path: str, max_bytes: int | None) -> None:
         self._scratch = scratch
         self._directory = directory
         self._path = path
+        self._max_bytes = max_bytes
         self._starts = array("Q")
         self._stops = array("Q")
         self._run: list[_Named] = []
+        self._run_bytes = 0
         #: Of those that are written: where each begins and ends, and its first and last name.
         self._runs: list[tuple[int, int, bytes, bytes]] = []
 
@@ -501,7 +508,8 @@ class _Sorting:
         self._stops.append(stop)
         if name is not None:
             self._run.append((name, record))
-            if len(self._run) >= _RUN_MEMBERS:
+            self._run_bytes += len(name)
+            if len(self._run) >= _RUN_MEMBERS or self._run_bytes >= _RUN_BYTES:
                 self._write_run()
 
     def finish(self) -> Iterator[_Named]:
@@ -546,7 +554,10 @@ class _Sorting:
         start = file.tell()
         file.write(b"".join([_LENGTH.pack(len(name)) + name + record for name, record in self._run]))
         self._runs.append((start, file.tell(), self._run[0][0], self._run[-1][0]))
-        self._run = []
+        self._run, self._run_bytes = [], 0
+        # The index will have all of that, but for members with one name.
+        if self._max_bytes is not None and file.tell() > self._max_bytes:
+            raise _takes_too_much(self._path)
 
     def _read_run(self, position: int, stop: int) -> Iterator[_Named]:
         descriptor = self._scratch.file.fileno()

@@ -330,6 +330,19 @@ def test_what_is_not_what_it_should_be_never_comes_to_its_end(packed: bytes, cha
         read_stream(packed, **changes)
 
 
+def test_a_member_of_empty_blocks_holds_no_thread_for_long() -> None:
+    with pytest.raises(ConnectionAbortedError, match="blocks with nothing in"):
+        read_stream(b"\0\0\0\xff\xff" * 500_000 + PACKED)
+
+
+def test_a_member_that_was_flushed_after_each_byte_is_read() -> None:
+    packing = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = b"".join(
+        packing.compress(LARGE[at : at + 1]) + packing.flush(zlib.Z_SYNC_FLUSH) for at in range(len(LARGE))
+    )
+    assert read_stream(packed + packing.flush()) == LARGE
+
+
 def test_a_bomb_ends_where_it_says_that_it_ends_and_takes_no_memory(
     client: FlaskClient, publish: Callable[[bytes], str]
 ) -> None:

@@ -121,6 +121,27 @@ def test_many_members_are_sorted_a_run_at_a_time(
     assert contents(read(store, path, make_zip(sorted(members)))) == as_zipfile_has_it(path)
 
 
+def test_long_names_take_no_more_memory_than_short_ones(
+    store: ManifestStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(archives, "_RUN_BYTES", 1 << 20, raising=False)
+    monkeypatch.setattr(archives, "_CHUNK_BYTES", 1 << 17)
+    monkeypatch.setattr(archives, "_MEMBERS_PER_WRITE", 8)
+    members = [(f"{number:03}{'x' * 60_000}", b"", STORED) for number in range(300)]
+    path = write_zip(tmp_path / "a.zip", *reversed(members))
+    with open(path, "rb") as file:
+        tracemalloc.start()
+        try:
+            index = make_index(store, os.fsencode(path), file.fileno())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [index[position] for position in range(len(index))] == [name.encode() for name, *_ in members]
+    assert peak < 9 << 20, "half of what the names take"
+
+
 @pytest.mark.parametrize("run", [3, 100])
 def test_of_two_members_with_one_name_the_last_counts(
     store: ManifestStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int
@@ -403,6 +424,16 @@ def test_an_index_has_limits_where_others_share_the_disk(
     with open(path, "rb") as file, pytest.raises(ArchiveError, match=reason):
         make_index(store, os.fsencode(path), file.fileno(), limits)
     assert not index_path(store, os.fsencode(path)).exists()
+
+
+def test_what_an_index_would_be_is_not_written_far_beyond_the_limit(
+    store: ManifestStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_RUN_MEMBERS", 3)
+    monkeypatch.setattr(archives._Sorting, "finish", lambda _: pytest.fail("all was written"))
+    path = write_zip(tmp_path / "a.zip", *((f"member {number}", b"", STORED) for number in range(9)))
+    with open(path, "rb") as file, pytest.raises(ArchiveError, match="more room than you may have here"):
+        make_index(store, os.fsencode(path), file.fileno(), Limits(99, 10**6, index_bytes=200))
 
 
 def test_a_count_that_lies_does_not_get_past_the_limit(store: ManifestStore, tmp_path: Path) -> None:
