@@ -73,10 +73,11 @@ class Extent(NamedTuple):
 
 def look_over(registrations: Iterable[Registration], registry: Path) -> Overview:
     """Return what is known of registrations of one registry."""
+    registrations = list(registrations)
     trouble = ""
     counts: dict[str, Usage] = {}
     try:
-        counts = read_usage(registry)
+        counts = read_usage(registry, [registration.key for registration in registrations])
     except UsageUnavailable as error:
         trouble = str(error)
     return Overview(
