@@ -14,8 +14,7 @@ from hub.measuring import Measure, measure_folder
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.contents import Contents
-from kdr_wsgi.doctor import is_missing
-from kdr_wsgi.errors import NoSuchEntry, NotReadable
+from kdr_wsgi.errors import NoSuchEntry, NotReadable, StorageFailing, TooManyOpenFiles
 from kdr_wsgi.usage import UNUSED, Usage, UsageUnavailable, read_usage
 
 #: So much of a tree is looked at to tell its size; a larger one has "more than" that.
@@ -58,10 +57,11 @@ class Overview(NamedTuple):
 
 def look_over(registrations: Iterable[Registration], registry: Path) -> Overview:
     """Return what is known of registrations of one registry."""
+    registrations = list(registrations)
     trouble = ""
     counts: dict[str, Usage] = {}
     try:
-        counts = read_usage(registry)
+        counts = read_usage(registry, [registration.key for registration in registrations])
     except UsageUnavailable as error:
         trouble = str(error)
     return Overview(
@@ -69,12 +69,28 @@ def look_over(registrations: Iterable[Registration], registry: Path) -> Overview
             Published(
                 registration,
                 None if trouble else counts.get(registration.key, UNUSED),
-                all(is_missing(source.root) for source in registration.sources),
+                all(_is_missing(source.root) for source in registration.sources),
             )
             for registration in registrations
         ],
         trouble,
     )
+
+
+def _is_missing(root: bytes) -> bool:
+    """Whether nothing is at `root`; what cannot be looked at is not missing.
+
+    Behind a link there is nothing. Where users share a server, a link that
+    one of them has swapped in would tell of files of the others.
+    """
+    folder, name = os.path.split(root)
+    try:
+        beneath.stat_entry(folder, [name])
+    except NoSuchEntry:
+        return True
+    except (NotReadable, StorageFailing, TooManyOpenFiles):
+        return False
+    return False
 
 
 def tell(published: Published, partial_url: str) -> dict[str, object]:

@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -47,6 +47,11 @@ CREATE TABLE usage (
     last_at REAL NOT NULL
 ) WITHOUT ROWID
 """
+
+_READ = "SELECT key, hits, body_bytes, last_at FROM usage"
+
+#: SQLite takes no more than 999 values where it is older than 3.32.
+_KEYS_AT_A_TIME = 500
 
 _ADD = """
 INSERT INTO usage (key, hits, body_bytes, last_at) VALUES (?, ?, ?, ?)
@@ -193,8 +198,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def read_usage(registry: Path) -> dict[str, Usage]:
+def read_usage(registry: Path, keys: Sequence[str] | None = None) -> dict[str, Usage]:
     """Return what was read of each key, as far as it has been written.
+
+    Parameters
+    ----------
+    registry : Path
+    keys : sequence of str, optional
+        Only of these: one user of many waits for no others.
 
     Raises
     ------
@@ -206,7 +217,13 @@ def read_usage(registry: Path) -> dict[str, Usage]:
     with _explained(path), closing(_connect(f"file:{quote(os.fsencode(path))}?mode=ro")) as connection:
         if not _version_of(connection, path):
             return {}
-        rows = connection.execute("SELECT key, hits, body_bytes, last_at FROM usage").fetchall()
+        if keys is None:
+            rows = connection.execute(_READ).fetchall()
+        else:
+            rows = []
+            for start in range(0, len(keys), _KEYS_AT_A_TIME):
+                some = keys[start : start + _KEYS_AT_A_TIME]
+                rows += connection.execute(f"{_READ} WHERE key IN ({','.join('?' * len(some))})", some)
     return {key: Usage(hits, body_bytes, last_at) for key, hits, body_bytes, last_at in rows}
 
 

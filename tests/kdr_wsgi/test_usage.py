@@ -48,6 +48,15 @@ def without_time(registry: Path) -> dict[str, tuple[int, int]]:
     return {key: (read.hits, read.body_bytes) for key, read in read_usage(registry).items()}
 
 
+def test_of_some_keys_all_is_read_and_of_others_nothing(registry_path: Path) -> None:
+    registry_path.parent.mkdir()
+    add_usage(usage_path(registry_path), {f"{number}": Usage(number, 0, 1.0) for number in range(2000)})
+    keys = [f"{number}" for number in range(0, 2400, 2)]
+    read = read_usage(registry_path, keys)
+    assert {key: usage.hits for key, usage in read.items()} == {key: int(key) for key in keys if int(key) < 2000}
+    assert read_usage(registry_path, []) == {}
+
+
 # --- what is counted -------------------------------------------------------------------------------------------------
 
 

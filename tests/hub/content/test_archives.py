@@ -92,7 +92,8 @@ names = st.text(st.sampled_from("ab./é\\ #%ü\u2603"), min_size=1, max_size=8).
 @settings(max_examples=30)
 @given(
     st.lists(st.tuples(names, st.binary(max_size=40), st.sampled_from([STORED, DEFLATED])), max_size=12),
-    st.binary(max_size=10),
+    # With an end of an archive in its comment zipfile takes it for none.
+    st.binary(max_size=10).filter(lambda comment: b"PK" not in comment),
     st.binary(max_size=10).filter(lambda before: b"PK" not in before),
 )
 def test_an_index_has_what_zipfile_has(

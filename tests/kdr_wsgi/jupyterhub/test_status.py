@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from flask.testing import FlaskClient
 
+from hub.registration import Registration
+from hub.registry import Registry
 from hub.version import VERSION
 from kdr_wsgi import status
 from kdr_wsgi.usage import write_all
@@ -77,6 +80,24 @@ def test_a_user_is_told_the_size_of_the_own_alone(client: FlaskClient, environme
     assert told == {"size_bytes": 7, "files": 1, "is_more": False, "problem": None, "preview": None}
     for key in ("bob~b", "nothing"):
         assert client.get(f"{STATUS}/size?key={key}", headers=AS_ADA).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["tree", "file"])
+def test_a_link_that_is_swapped_in_does_not_tell_what_others_have(
+    client: FlaskClient, environment: dict[str, str], kind: Literal["tree", "file"]
+) -> None:
+    ada, bob = (Path(environment["KDR_ROOTS"].format(username=owner)) for owner in ("ada", "bob"))
+    ada.mkdir()
+    bob.mkdir()
+    (bob / "secret").touch()
+    (ada / "folder").symlink_to(bob)
+    registry = Registry(Path(environment["KDR_REGISTRY"]))
+    for name in ("secret", "nothing"):
+        registry.claim(Registration(f"ada~{name}", kind, bytes(ada / "folder" / name), owner="ada"))
+    registry.close()
+    told = client.get(f"{STATUS}?format=json", headers=AS_ADA).json
+    assert told is not None
+    assert [each["is_missing"] for each in told["registrations"]] == [True, True]
 
 
 def test_what_is_read_of_it_is_counted(client: FlaskClient, environment: dict[str, str]) -> None:
