@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +135,10 @@ class ArchiveIndexes:
             )
         except FileBeingHashed:
             raise ArchiveBeingIndexed from None
+        except ArchiveError:
+            with suppress(OSError):  # There may be an index of another version.
+                store.root_folder(root).rmdir()
+            raise
 
     def _failed(self, owner: str, root: bytes, signature: bytes, reason: str) -> UnusableArchive:
         with self._lock:
@@ -173,7 +177,8 @@ def _alone(store: ManifestStore, root: bytes) -> Iterator[None]:
     ArchiveBeingIndexed
         For too long.
     """
-    lock = store.root_folder(root) / f"{index_name(root)}.lock"
+    # One for many archives: what cannot be indexed leaves nothing, however many names somebody gives it.
+    lock = store.folder / f"{index_name(root)[:2]}.lock"
     make_private_directories(lock)
     until = time.monotonic() + _PATIENCE_SECONDS
     with open(lock, "wb") as file:

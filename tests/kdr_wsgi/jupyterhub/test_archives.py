@@ -21,6 +21,11 @@ from tests.archives import DEFLATED, START, STORED, changed, entry_of, make_zip
 from tests.conftest import make_settled
 from tests.fake_hub import AS_ADA, PREFIX
 
+_SOUND = make_zip([("a", b"x" * 9, STORED), ("bb", b"", STORED)])
+
+#: Two of its members share bytes.
+_SHARING = changed(_SOUND, entry_of(_SOUND, "bb"), START, 0)
+
 
 @pytest.fixture
 def path(tmp_path: Path, environment: dict[str, str]) -> Path:
@@ -61,15 +66,7 @@ def test_members_of_an_archive_are_published_and_read(
     ("archive", "reason"),
     [
         (b"none", "it is none, or was cut off"),
-        (
-            changed(
-                make_zip([("a", b"x" * 9, STORED), ("bb", b"", STORED)]),
-                entry_of(make_zip([("a", b"x" * 9, STORED), ("bb", b"", STORED)]), "bb"),
-                START,
-                0,
-            ),
-            "share bytes",
-        ),
+        (_SHARING, "share bytes"),
     ],
 )
 def test_what_cannot_be_served_is_refused_when_it_is_claimed(
@@ -81,6 +78,17 @@ def test_what_cannot_be_served_is_refused_when_it_is_claimed(
     registry = Registry(Path(environment["KDR_REGISTRY"]))
     assert registry.registrations_of("ada") == []
     registry.close()
+
+
+@pytest.mark.parametrize("archive", [b"none", _SHARING])
+def test_what_cannot_be_served_leaves_nothing_by_whatever_name_it_is_claimed(
+    client: FlaskClient, path: Path, environment: dict[str, str], archive: bytes
+) -> None:
+    for number in range(5):
+        write(path.with_name(f"{number}.zip"), archive)
+        assert claim(client, path.with_name(f"{number}.zip")).status_code == 403
+    folder = ManifestStore(Path(environment["KDR_REGISTRY"]), "ada").folder
+    assert [each for each in folder.rglob("*") if each.parent != folder or each.is_dir()] == []
 
 
 def test_no_content_key_is_made_of_members(client: FlaskClient, path: Path) -> None:
