@@ -95,6 +95,15 @@ def test_tiles_by_level_column_and_row_are_found(
         assert own_problems(shown) == []
 
 
+def test_a_folder_that_may_not_be_listed_is_tried(previews: Previews, tmp_path: Path) -> None:
+    make_squares(tmp_path, lambda level, x, y: f"{level}/{x}/{y}.png")
+    with previews.opened("pyramid", tmp_path) as shown:
+        shown.page.route("**/*format=json", lambda route: route.fulfill(status=403))
+        shown.page.reload()
+        assert shown.wait() == "ready", shown.sentence
+        assert "1,024 × 1,024 pixels, levels 0 to 2" in shown.page.locator("#facts").inner_text()  # noqa: RUF001
+
+
 def test_tiles_from_the_bottom_are_shown_by_a_link(previews: Previews, tmp_path: Path) -> None:
     make_squares(tmp_path, lambda level, x, y: f"tiles/z{level}/{x}-{2**level - 1 - y}.webp", tile=128)
     more = "&kind=tms&pattern=tiles/z{z}/{x}-{y}.webp&tile=128&levels=2"
