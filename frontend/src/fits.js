@@ -1,10 +1,11 @@
 // Shows FITS: images and cubes, compressed ones too, tables, and headers.
 
+import { recallNumber, remember } from "./common/address.js";
 import { Columns, Grid, Pager } from "./common/grid.js";
-import { gunzip, MemoryFile } from "./common/memory.js";
+import { MemoryFile } from "./common/memory.js";
 import { element, fail, formatBytes, run, say } from "./common/page.js";
 import { RangeFile } from "./common/ranges.js";
-import { recallNumber, remember } from "./common/sharing.js";
+import { unpackStream } from "./common/unpack.js";
 import { CompressedImage } from "./fits/compressed.js";
 import { walk } from "./fits/hdus.js";
 import { PlainImage } from "./fits/image.js";
@@ -46,7 +47,7 @@ run(async (source) => {
   controls.hidden = false;
   controls.addEventListener("submit", (event) => event.preventDefault());
   chooser.addEventListener("change", () => {
-    remember({ hdu: chooser.value, plane: null });
+    remember({ hdu: chooser.value, plane: null, row: null });
     attempt(() => show(parts[Number(chooser.value)]));
   });
   const walking = walk(file);
@@ -68,7 +69,7 @@ async function open(source) {
   if (ranges.size > GZIP_BYTES) {
     throw new Error(`A file that gzip has compressed must be read whole; this one, with ${formatBytes(ranges.size)}, is too large.`);
   }
-  return new MemoryFile(await gunzip(await ranges.read(0, ranges.size), UNCOMPRESSED_BYTES));
+  return new MemoryFile(await unpackStream(await ranges.read(0, ranges.size), "gzip", UNCOMPRESSED_BYTES));
 }
 
 // Walks to the part that the address names, else to the first image, else through all to the first that has something.

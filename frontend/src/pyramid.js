@@ -2,8 +2,9 @@
 
 import OpenSeadragon from "openseadragon";
 
+import { recall, recallNumber, remember } from "./common/address.js";
+import { button } from "./common/forms.js";
 import { countBytes, element, fail, run, say } from "./common/page.js";
-import { recall, recallNumber, remember } from "./common/sharing.js";
 import { KINDS, MAX_LEVEL, describe, describeSquares, isCount, tileUrl } from "./pyramid/describing.js";
 
 const ABSENT = "absent";
@@ -61,16 +62,14 @@ function offer(folder, found, given) {
     ["+", "Zoom in", () => viewer.viewport.zoomBy(1.6)],
     ["All", "All of the image", () => viewer.viewport.goHome()],
     ["Full window", "Full window: Escape ends it", () => viewer.setFullScreen(!viewer.isFullPage())],
-  ].map(([sign, name, act]) => {
-    const button = element("button", { type: "button", "aria-label": name, title: name }, sign);
-    button.addEventListener("click", () => {
+  ].map(([sign, name, act]) =>
+    button(sign, name, () => {
       if (viewer !== null) {
         act();
         viewer.viewport.applyConstraints();
       }
-    });
-    return button;
-  });
+    }),
+  );
   controls.append(
     element("span", { className: "buttons", role: "group", "aria-label": "Zoom" }, ...buttons),
     element("label", {}, "Kind", kind),

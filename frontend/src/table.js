@@ -1,9 +1,10 @@
 // Shows tables: CSV and TSV from their beginning, Parquet by the rows and columns that are looked at.
 
+import { recall, recallNumber, remember } from "./common/address.js";
+import { chooser, tick } from "./common/forms.js";
 import { Columns, Grid, Pager } from "./common/grid.js";
 import { element, fail, formatBytes, run, say } from "./common/page.js";
 import { RangeFile } from "./common/ranges.js";
-import { recall, recallNumber, remember } from "./common/sharing.js";
 import { DELIMITERS, TextTable } from "./table/texts.js";
 
 // What the rows of a page may cost before somebody asks for more.
@@ -43,9 +44,6 @@ function offer(turn, ...others) {
 async function showText(file) {
   let table;
   let hasHeader;
-  const delimiters = element("select", {}, element("option", { value: "" }, "guessed"), ...Object.entries(DELIMITERS).map(([value, name]) => element("option", { value }, name)));
-  delimiters.value = recall("delimiter") in DELIMITERS ? recall("delimiter") : "";
-  const header = element("input", { type: "checkbox" });
   const more = element("button", { type: "button" }, "Read more");
 
   const turn = (first) => {
@@ -60,25 +58,26 @@ async function showText(file) {
     return table.isWhole ? `${all.toLocaleString("en")} rows, ${count}` : `The first ${all.toLocaleString("en")} rows (${formatBytes(table.readBytes)} of ${formatBytes(file.size)}), ${count}`;
   };
   const parse = async () => {
-    table = new TextTable(file, delimiters.value || undefined);
+    table = new TextTable(file, delimiters.control.value || undefined);
     await table.readMore();
     const given = recall("header");
     hasHeader = given === "1" || (given !== "0" && table.guessHeader());
-    header.checked = hasHeader;
+    header.control.checked = hasHeader;
     columns.offer(table.describe(hasHeader));
     return turn(Math.min(recallNumber("row", 1, { least: 1 }), Math.max(1, table.rows.length - Number(hasHeader))) - 1);
   };
-  offer(turn, element("label", {}, "Delimiter", delimiters), element("label", {}, header, "First row has the names"), more);
-  delimiters.addEventListener("change", () => {
-    remember({ delimiter: delimiters.value });
+  const given = Object.hasOwn(DELIMITERS, recall("delimiter")) ? recall("delimiter") : "";
+  const delimiters = chooser("Delimiter", [["", "guessed"], ...Object.entries(DELIMITERS)], given, (delimiter) => {
+    remember({ delimiter });
     attempt(parse);
   });
-  header.addEventListener("change", () => {
-    hasHeader = header.checked;
+  const header = tick("First row has the names", false, (isTicked) => {
+    hasHeader = isTicked;
     remember({ header: hasHeader ? "1" : "0" });
     columns.offer(table.describe(hasHeader));
     attempt(() => turn(0));
   });
+  offer(turn, delimiters, header, more);
   more.addEventListener("click", () => attempt(async () => {
     await table.readMore();
     columns.update(table.describe(hasHeader));

@@ -1,6 +1,6 @@
 // Shows the arrays of a Zarr hierarchy, a slice at a time, of which only the chunks that are seen are read.
 
-import { recall, remember } from "./common/address.js";
+import { forgetAllBut, recall, remember } from "./common/address.js";
 import { element, fail, run, say } from "./common/page.js";
 import { ZarrArray } from "./zarr/array.js";
 import { findScales, readHierarchy } from "./zarr/hierarchy.js";
@@ -38,9 +38,7 @@ run(async (source) => {
   list.chosen = async (path) => {
     shown?.close();
     say("loading", "Reading …");
-    const before = new URLSearchParams(location.search);
-    const kept = ["url", "colours", "stretch"];
-    remember(Object.fromEntries([...before.keys()].filter((name) => !kept.includes(name)).map((name) => [name, null])));
+    forgetAllBut(["url", "colours", "stretch"]);
     remember({ array: path });
     try {
       shown = await choose(path);

@@ -18,6 +18,15 @@ def opened_notebook(browser: Browser, jupyter: JupyterServer, notebook: str, *, 
     page = browser.new_page(viewport={"width": 1200, "height": height})
     page.goto(f"{jupyter.origin}{jupyter.base_url}lab/tree/{notebook}?token={jupyter.token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    run_all_cells(page)
+    try:
+        yield page
+    finally:
+        page.close()
+
+
+def run_all_cells(page: Page) -> None:
+    """Run all cells of the notebook that JupyterLab or Notebook shows, once its kernel is there."""
     page.wait_for_selector(
         '.jp-Toolbar-kernelStatus[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]',
         timeout=60_000,
@@ -25,10 +34,6 @@ def opened_notebook(browser: Browser, jupyter: JupyterServer, notebook: str, *, 
     page.locator(".jp-Notebook .jp-Cell").first.click()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    try:
-        yield page
-    finally:
-        page.close()
 
 
 def wait_for_end(page: Page, seconds: float = 60) -> None:

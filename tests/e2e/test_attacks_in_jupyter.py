@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Request
 
 from hub import JupyterRelayHub
+from tests.e2e.pages import WatchedPage, logged_in
 from tests.jupyter import TOKEN, JupyterServer, jupyter_server
 from tests.raw_http import Connection
 
@@ -119,24 +120,19 @@ def test_a_hostile_file_gets_nothing_with_the_login_of_who_looks_at_it(
     (tmp_path / "notebook" / "index.html").write_text(FRAME % f"{hostile}{name}")
     notebook = hub.serve_tree(tmp_path / "notebook", trusted=True)
 
-    context = browser.new_context()
     posted: list[str] = []
 
     def note(request: Request) -> None:
         if request.method == "POST" and request.url.endswith("by=form"):
             posted.append(request.url)
 
-    context.on("request", note)
-    context.add_cookies([{"name": "readable", "value": "SECRET", "url": f"{jupyter.origin}{BASE}"}])
-    try:
-        page = context.new_page()
-        page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
+    with logged_in(browser, jupyter) as page:
+        page.context.on("request", note)
+        page.context.add_cookies([{"name": "readable", "value": "SECRET", "url": f"{jupyter.origin}{BASE}"}])
         page.goto(f"{jupyter.origin}{notebook}")
         page.wait_for_function("window.told")
         told: dict[str, str] = json.loads(page.evaluate("window.told"))
         page.wait_for_timeout(200)  # What is to be stopped does not tell when.
-    finally:
-        context.close()
     if trusted:
         assert told["origin"] == jupyter.origin
         assert told["contents"].startswith("200 ")
@@ -185,16 +181,9 @@ def test_a_hostile_name_does_nothing_to_who_lists_the_folder(
         (folder / f"{number}").touch()
     url = hub.serve_tree(tree)
     address = f"{jupyter.origin}{url}{quote(folder.name)}/"
-    context = browser.new_context()
-    told: list[str] = []
-    asked: list[str] = []
-    try:
-        page = context.new_page()
-        page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
-        page.on("dialog", lambda dialog: told.append(dialog.message))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("console", lambda message: told.append(message.text))
-        page.on("request", lambda request: asked.append(request.url))
+    with logged_in(browser, jupyter) as page:
+        watched = WatchedPage(page, address)
+        page.on("dialog", lambda dialog: watched.problems.append(dialog.message))
         page.goto(address)
         page.locator("html[data-state=ready]").wait_for()
         rows = page.locator("tbody tr:not(.space)")
@@ -212,11 +201,9 @@ def test_a_hostile_name_does_nothing_to_who_lists_the_folder(
         picture.evaluate("image => image.decode()")
         page.wait_for_timeout(200)  # What is to be stopped does not tell when.
         assert page.evaluate("window.told") is None
-        assert told == []
         assert page.locator("script").count() == 1
-        assert [found for found in asked if not found.startswith(address)] == []
-    finally:
-        context.close()
+        assert watched.problems == []
+        assert [asked.url for asked in watched.requests if not asked.url.startswith(address)] == []
 
 
 # --- logs ------------------------------------------------------------------------------------------------------------

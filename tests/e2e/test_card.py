@@ -19,6 +19,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from hub.client import JupyterRelayHub
 from tests.conftest import need
+from tests.e2e.lab import run_all_cells
+from tests.e2e.pages import WatchedPage, find_barriers
 from tests.jupyter import QUIET_LAB, TOKEN, JupyterServer, jupyter_server
 
 BASE = "/user/ada/"
@@ -100,13 +102,7 @@ def run_all(page: Page, application: str) -> None:
         page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected() && Jupyter.notebook._fully_loaded")
         page.evaluate("Jupyter.notebook.execute_all_cells()")
     else:
-        page.wait_for_selector(
-            '.jp-Toolbar-kernelStatus[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]',
-            timeout=60_000,
-        )
-        page.locator(".jp-Notebook .jp-Cell").first.click()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        run_all_cells(page)
     page.locator(".kdr-table").wait_for(timeout=60_000)
 
 
@@ -116,13 +112,6 @@ def published(jupyter: JupyterServer) -> set[str]:
         return {one.key for one in hub.list()}
     finally:
         hub.registry.close()
-
-
-def find_barriers(page: Page, axe: str, where: str) -> list[str]:
-    """Return what axe-core finds in a part of a page."""
-    page.evaluate(axe)
-    found = page.evaluate("where => axe.run(where)", where)
-    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found["violations"]]
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)
@@ -222,17 +211,13 @@ def test_an_exported_notebook_asks_nothing_of_any_server(
     command = [sys.executable, "-m", "nbconvert", "--to", "html", "exported.ipynb"]
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, timeout=100)
     page = browser.new_page()
-    wrong: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url) if ROUTE in request.url else None)
+    address = (tmp_path / "exported.html").as_uri()
+    watched = WatchedPage(page, address)
     page.route("https://**", lambda route: route.fulfill(body=""))
-    page.goto((tmp_path / "exported.html").as_uri())
+    page.goto(address)
     page.get_by_text("only you").first.wait_for()
     assert page.locator(".kdr-button").count() == 0
-    assert [text for text in wrong if "kdr" in text] == []
-    assert asked == []
+    assert [problem for problem in watched.problems if "kdr" in problem or ROUTE in problem] == []
     page.close()
 
 

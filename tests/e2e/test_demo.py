@@ -22,6 +22,7 @@ from hub import JupyterRelayHub
 from hub.version import VERSION
 from kdr_wsgi.demo.pyramid import make_pyramid
 from tests.conftest import LiveServer, live_server
+from tests.e2e.pages import wait_for_state
 
 PIXELS = 512
 
@@ -61,12 +62,6 @@ def opened(browser: Browser, url: str) -> Iterator[tuple[Page, list[str]]]:
     page.goto(url)
     yield page, errors
     page.close()
-
-
-def wait_for_state(page: Page) -> str:
-    # (Playwright's wait_for_function evaluates text, which the page's policy forbids.)
-    page.locator("html[data-state=ready], html[data-state=failed]").wait_for(timeout=30_000)
-    return str(page.evaluate("document.documentElement.dataset.state"))
 
 
 def difference(page: Page, pyramid: Path) -> float:

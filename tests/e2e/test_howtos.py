@@ -20,6 +20,7 @@ from tests.conftest import free_port, need, need_zarr, wait_for_port
 from tests.docs.blocks import OPTIONAL, ROOT
 from tests.docs.notebooks import notebook_of
 from tests.e2e.lab import count_colours, opened_notebook, wait_for_end
+from tests.e2e.pages import logged_in
 from tests.jupyter import QUIET_LAB, JupyterServer, Kernel, jupyter_server
 
 #: A folder for pictures of what is seen; none are kept without it.
@@ -59,15 +60,13 @@ def followed(jupyter: JupyterServer, guide: str, server: str) -> Iterator[Kernel
 @contextmanager
 def looked_at(browser: Browser, jupyter: JupyterServer, url: str) -> Iterator[Page]:
     """Open a page with the login; it asks for nothing from elsewhere, and nothing that it needs fails."""
-    page = browser.new_page(viewport={"width": 900, "height": 600})
-    page.goto(f"{jupyter.origin}{jupyter.base_url}api/status?token={jupyter.token}")
     failures: list[str] = []
-    page.on("response", lambda answer: failures.append(f"{answer.status} {answer.url}"))
-    page.on("request", lambda asked: failures.append(f"{LOCAL.match(asked.url) and 200} {asked.url}"))
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(url)
-    yield page
-    page.close()
+    with logged_in(browser, jupyter, viewport={"width": 900, "height": 600}) as page:
+        page.on("response", lambda answer: failures.append(f"{answer.status} {answer.url}"))
+        page.on("request", lambda asked: failures.append(f"{LOCAL.match(asked.url) and 200} {asked.url}"))
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(url)
+        yield page
     kept = [told for told in failures if not re.match(r"[23]\d\d ", told) and not MAY_BE_MISSING.fullmatch(told)]
     assert kept == []
 

@@ -10,15 +10,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser
 
 from hub import JupyterRelayHub
 from tests.conftest import LiveServer
+from tests.e2e.pages import WatchedPage, find_barriers, logged_in
 from tests.jupyter import TOKEN, JupyterServer, jupyter_server
 from tests.raw_http import Connection, fetch
 
@@ -204,17 +206,11 @@ def test_jupyter_passes_the_json_on_as_it_comes(
 # --- in a browser ----------------------------------------------------------------------------------------------------
 
 
-class Visit:
-    """A page in a browser that is logged in to Jupyter, and what it has asked for and complained of."""
+@dataclass
+class Visit(WatchedPage):
+    """A page in a browser that is logged in to Jupyter."""
 
-    def __init__(self, page: Page, jupyter: JupyterServer) -> None:
-        self.page = page
-        self.jupyter = jupyter
-        self.complaints: list[str] = []
-        self.requests: list[Request] = []
-        page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.requests.append(request))
+    jupyter: JupyterServer = field(kw_only=True)
 
     def open(self, url: str, *, state: str | None = "ready") -> None:
         self.requests.clear()
@@ -235,17 +231,10 @@ class Visit:
 
 @contextmanager
 def visiting(browser: Browser, jupyter: JupyterServer, **options: Any) -> Iterator[Visit]:
-    context = browser.new_context(viewport={"width": 1000, "height": 800}, **options)
-    try:
-        page = context.new_page()
-        page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
-        visit = Visit(page, jupyter)
+    with logged_in(browser, jupyter, viewport={"width": 1000, "height": 800}, **options) as page:
+        visit = Visit(page, f"{jupyter.origin}{BASE}", jupyter=jupyter)
         yield visit
-        assert visit.complaints == []
-        for request in visit.requests:
-            assert request.url.startswith(f"{jupyter.origin}{BASE}")
-    finally:
-        context.close()
+        assert visit.problems == []
 
 
 @pytest.fixture
@@ -479,11 +468,7 @@ def test_the_page_has_no_barriers(
         for folder in ("", "tiles/"):
             visit.open(url + folder)
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-            visit.page.evaluate(axe)
-            found = visit.page.evaluate("axe.run().then(({ violations }) => violations)")
-            grave = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-            assert grave == []
-            print(f"{scheme}, {width}, {folder or '/'}:", [fault["id"] for fault in found])
+            assert find_barriers(visit.page, axe) == []
 
 
 def test_the_picture_in_the_documentation(

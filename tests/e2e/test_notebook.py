@@ -6,16 +6,16 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser
 
 from kdr_wsgi.demo.lab import NOTEBOOK
 from kdr_wsgi.demo.pyramid import make_pyramid
-from tests.jupyter import QUIET_LAB, TOKEN, JupyterServer, jupyter_server
+from tests.e2e.lab import opened_notebook
+from tests.jupyter import QUIET_LAB, JupyterServer, jupyter_server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,27 +31,8 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterServer]
         yield running
 
 
-@contextmanager
-def run_in_lab(browser: Browser, jupyter: JupyterServer, notebook: str) -> Iterator[Page]:
-    """Open a notebook in JupyterLab and run all its cells."""
-    page = browser.new_page(viewport={"width": 1200, "height": 1280})
-    page.goto(f"{jupyter.origin}{jupyter.base_url}lab/tree/{notebook}?token={TOKEN}&reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    page.wait_for_selector(
-        '.jp-Toolbar-kernelStatus[data-status="idle"], .jp-Notebook-ExecutionIndicator[data-status="idle"]',
-        timeout=60_000,
-    )
-    page.locator(".jp-Notebook .jp-Cell").first.click()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    try:
-        yield page
-    finally:
-        page.close()
-
-
 def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jupyter: JupyterServer) -> None:
-    with run_in_lab(browser, jupyter, NOTEBOOK.name) as page:
+    with opened_notebook(browser, jupyter, NOTEBOOK.name) as page:
         failures: list[str] = []
         page.on(
             "response",
@@ -78,7 +59,7 @@ def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jup
 
 
 def test_the_anywidget_example_shows_its_images(browser: Browser, jupyter: JupyterServer) -> None:
-    with run_in_lab(browser, jupyter, "anywidget.ipynb") as page:
+    with opened_notebook(browser, jupyter, "anywidget.ipynb") as page:
         images = page.locator(".jp-OutputArea-output img")
         images.nth(2).wait_for(timeout=60_000)
         for number in range(3):

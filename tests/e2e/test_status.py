@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 from hub import JupyterRelayHub
 from kdr_wsgi.usage import read_usage
 from tests.conftest import LiveServer
-from tests.jupyter import TOKEN, JupyterServer, jupyter_server, wait_until
+from tests.e2e.pages import WatchedPage, find_barriers, logged_in
+from tests.jupyter import JupyterServer, jupyter_server, wait_until
 
 BASE = "/user/ada/"
 STATUS = f"{BASE}wwtkdr/_status"
@@ -72,20 +73,13 @@ def tiles(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def logged_in(browser: Browser, jupyter: JupyterServer, **options: Any) -> Iterator[Page]:
-    """Open a window of somebody who is logged in; fail on what the page says in its console, or asks elsewhere."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
-    troubles: list[str] = []
-    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(jupyter.origin) else troubles.append(request.url))
-    try:
+def looking(browser: Browser, jupyter: JupyterServer, **options: Any) -> Iterator[Page]:
+    """Open the page as its owner; fail on what it says in its console, or asks elsewhere."""
+    with logged_in(browser, jupyter, **options) as page:
+        watched = WatchedPage(page, f"{jupyter.origin}/")
+        page.goto(f"{jupyter.origin}{STATUS}")
         yield page
-    finally:
-        context.close()
-    assert troubles == []
+    assert watched.problems == []
 
 
 def row_of(page: Page, name: str) -> Any:
@@ -100,8 +94,7 @@ def test_the_page_shows_what_is_published_and_what_is_read_of_it(
 ) -> None:
     url = hub.serve_tree(tiles)
     public = hub.serve_file(tiles / "0.png", visibility="public", ttl=7200)
-    with logged_in(browser, jupyter) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter) as page:
         row = row_of(page, "tiles/")
         expect(row).to_contain_text(str(tiles), timeout=SECONDS)
         expect(row).to_contain_text("only you")
@@ -142,8 +135,7 @@ def test_rows_are_sorted_and_filtered(
     def names(page: Page) -> list[str]:
         return page.locator("#rows a").all_inner_texts()
 
-    with logged_in(browser, jupyter) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter) as page:
         expect(page.locator("tr[data-key]")).to_have_count(3, timeout=SECONDS)
         assert names(page) == ["gamma/", "alpha/", "beta/"]
         head = page.get_by_role("columnheader", name="Published")
@@ -163,8 +155,7 @@ def test_many_registrations_are_shown_a_part_at_a_time(
 ) -> None:
     for number in range(120):
         hub.serve_tree(tiles, f"run-{number:03}")
-    with logged_in(browser, jupyter) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter) as page:
         expect(page.locator("tr[data-key]")).to_have_count(100, timeout=SECONDS)
         page.get_by_role("button", name="Show more of 120").click()
         expect(page.locator("tr[data-key]")).to_have_count(120)
@@ -176,8 +167,7 @@ def test_it_asks_nothing_while_nobody_looks(
     jupyter: JupyterServer, hub: JupyterRelayHub, browser: Browser, tiles: Path
 ) -> None:
     hub.serve_tree(tiles)
-    with logged_in(browser, jupyter) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter) as page:
         expect(page.locator("tr[data-key]")).to_have_count(1, timeout=SECONDS)
         page.wait_for_load_state("networkidle")
         asked: list[str] = []
@@ -201,8 +191,7 @@ def test_without_a_script_it_is_a_plain_table(
     url = hub.serve_tree(tiles, "chosen", visibility="users")
     jupyter.fetch(f"{url}0.png")
     wait_until(lambda: "chosen" in read_usage(jupyter.registry), "nothing is counted")
-    with logged_in(browser, jupyter, java_script_enabled=False) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter, java_script_enabled=False) as page:
         row = page.locator("#rows tr")
         for fact in ("tiles/", "tree", str(tiles), "chosen", "users", "never", "1,000", "UTC"):
             expect(row).to_contain_text(fact)
@@ -222,27 +211,13 @@ def test_everybody_can_use_it(
     jupyter.fetch(f"{BASE}wwtkdr/gone/0.png")
     # A policy lets nothing else run on the page; this one looks at it.
     options = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, "bypass_csp": True}
-    with logged_in(browser, jupyter, **options) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter, **options) as page:
         expect(page.locator("tr[data-key]")).to_have_count(3, timeout=SECONDS)
         expect(page.locator("tr[data-key] .size", has_text="files")).to_have_count(3, timeout=SECONDS)
-        assert findings(page, axe) == []
+        assert find_barriers(page, axe) == []
         page.get_by_role("button", name="Revoke tiles/").first.click()
-        assert findings(page, axe) == []
+        assert find_barriers(page, axe) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-def findings(page: Page, axe: str) -> list[str]:
-    """Return what axe-core finds that is serious."""
-    if not page.evaluate("'axe' in window"):
-        page.evaluate(axe)
-    found = page.evaluate("axe.run()")["violations"]
-    return [
-        f"{each['id']}: {node['html']}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
 
 
 # --- revoking --------------------------------------------------------------------------------------------------------
@@ -253,8 +228,7 @@ def test_a_registration_is_ended_with_the_keyboard(
 ) -> None:
     (tiles / "other").mkdir()
     kept, url = hub.serve_tree(tiles / "other"), hub.serve_tree(tiles)
-    with logged_in(browser, jupyter) as page:
-        page.goto(f"{jupyter.origin}{STATUS}")
+    with looking(browser, jupyter) as page:
         button = page.get_by_role("button", name="Revoke tiles/")
         button.focus()
         page.keyboard.press("Enter")
@@ -388,10 +362,7 @@ def test_what_a_page_gets_that_the_owner_looks_at(
     hub.serve_tree(tiles, "victim")
     (tiles / "page.html").write_text("<!doctype html><title>hostile</title>")
     url = hub.serve_tree(tiles, "hostile", trusted=who == "trusted")
-    context = browser.new_context()
-    try:
-        page = context.new_page()
-        page.goto(f"{jupyter.origin}{BASE}api/status?token={TOKEN}")
+    with logged_in(browser, jupyter) as page:
         page.goto(f"{jupyter.origin}{STATUS}")  # Jupyter's token against forgery is there.
         page.goto(f"{elsewhere[0]}/page.html" if who == "elsewhere" else f"{jupyter.origin}{url}page.html")
         told = attempts_of(page, jupyter.origin)
@@ -399,8 +370,6 @@ def test_what_a_page_gets_that_the_owner_looks_at(
             "url => fetch(url, {credentials: 'include'}).then((answer) => answer.ok, () => false)",
             f"{jupyter.origin}{BASE}wwtkdr/victim/0.png",
         )
-    finally:
-        context.close()
     if who == "trusted":
         assert told["page"].startswith("200 ")
         assert json.loads(told["facts"].removeprefix("200 "))["may_revoke"] is True

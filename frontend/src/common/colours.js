@@ -1,6 +1,7 @@
-// Colours for numbers: maps of colours, and the range of values that is spread over one.
+// Maps of colours for numbers.
 
-// Every fifth of 256 colours, those of matplotlib (https://matplotlib.org/stable/users/explain/colors/colormaps.html).
+// With straight lines between them. Those of matplotlib have every fifth of its 256 colours, blue to red as its RdBu_r
+// (https://matplotlib.org/stable/users/explain/colors/colormaps.html).
 const ANCHORS = {
   grey: "000000ffffff",
   viridis:
@@ -23,17 +24,26 @@ const ANCHORS = {
     "30123b36215f3b2f803f3e9c424bb54559cb4666dd4773eb4680f6458cfd4099ff38a5fb2fb2f427bee91fc9dd1ad4d018ddc21a" +
     "e4b622ebaa2ff19b3ff68a52fa7a65fd6979fe598bff4b9cfe40a9fb39b7f735c3f134d0ea34dbe236e5d938eecf3af5c53afaba" +
     "39fdae35fea130fe932afc8423f9751df46617ef5811e84b0ce14109d83706ce2d04c32503b71d02a916019b0f018b09027a0403",
-  "blue-red":
+  heat: "000000550000aa0000ff0000ff5500ffaa00ffff00ffff80ffffff",
+  "blue to red":
     "0530610a3b7010457e15508d1b5a9c2065ab276eb02e77b53480b93b88be4291c24f9bc75fa5cd6eaed27eb8d78dc2dc9bc9e0a7" +
     "d0e4b3d6e8c0dcebcce2efd5e7f1ddebf2e4eef4ecf2f5f3f5f6f8f4f2f9efe9fae9dffbe4d6fcdecdfcd7c2fbccb4f9c2a7f7b7" +
     "99f5ac8bf2a17fec9374e6866ae17860db6b55d55d4cce4f45c6413ebf3338b82531b1182ba21328930e2684092476052167001f",
 };
 
+// What some are called besides.
+const SYNONYMS = { gray: "grey", "blue-red": "blue to red" };
+
 export const COLOUR_MAPS = Object.keys(ANCHORS);
+
+// Returns the map that is called so, or `otherwise`.
+export function findColourMap(name, otherwise) {
+  return COLOUR_MAPS.find((each) => each === name || each === SYNONYMS[name]) ?? otherwise;
+}
 
 // Returns 256 colours as ImageData takes them in a Uint32Array: red in the lowest byte, opaque.
 export function makeColours(name, isInverted = false) {
-  const text = ANCHORS[name] ?? ANCHORS.grey;
+  const text = ANCHORS[name];
   const last = text.length / 6 - 1;
   const channel = (anchor, index) => parseInt(text.slice(anchor * 6 + index * 2, anchor * 6 + index * 2 + 2), 16);
   const colours = new Uint32Array(256);
@@ -47,50 +57,6 @@ export function makeColours(name, isInverted = false) {
     colours[isInverted ? 255 - index : index] = ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
   }
   return colours;
-}
-
-// How much of the values, at both ends, a range leaves out: [name in the address, text, percent].
-export const STRETCHES = [
-  ["98", "2 to 98 %", 2],
-  ["99.5", "0.5 to 99.5 %", 0.5],
-  ["all", "all values", 0],
-];
-
-// Returns the range of the values that are no NaN, without `percent` of them at both ends; of many values, every so many.
-export function findRange(values, percent, isMissing = Number.isNaN) {
-  const every = Math.max(1, Math.floor(values.length / 400_000));
-  let kept = new Float64Array(Math.ceil(values.length / every));
-  let count = 0;
-  let low = Infinity;
-  let high = -Infinity;
-  for (let index = 0; index < values.length; index += 1) {
-    const value = values[index];
-    if (Number.isFinite(value) && !isMissing(value)) {
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-      if (index % every === 0) {
-        kept[count] = value;
-        count += 1;
-      }
-    }
-  }
-  if (low > high) {
-    return [0, 1];
-  }
-  if (percent > 0 && count > 0) {
-    kept = kept.subarray(0, count).sort();
-    low = kept[Math.floor(((count - 1) * percent) / 100)];
-    high = kept[Math.ceil(((count - 1) * (100 - percent)) / 100)];
-  }
-  return low === high ? [low, low + (Math.abs(low) || 1) * 1e-6] : [low, high];
-}
-
-// Returns a number with as many digits as tell it from its neighbours.
-export function formatNumber(value) {
-  if (typeof value !== "number" || Number.isInteger(value)) {
-    return String(value);
-  }
-  return Math.fround(value) === value ? String(Number(value.toPrecision(7))) : String(Number(value.toPrecision(12)));
 }
 
 // Draws a map of colours from its low to its high end.

@@ -1,4 +1,4 @@
-// Controls with labels.
+// Controls with labels. (What is in a label is its `control`.)
 
 import { element } from "./page.js";
 
@@ -37,4 +37,11 @@ export function slider(label, max, value, changed, name = String) {
     changed(bar.valueAsNumber);
   });
   return element("label", {}, label, bar, told);
+}
+
+// Returns a button with a sign or a word, and what it does in words.
+export function button(sign, name, act) {
+  const made = element("button", { type: "button", "aria-label": name, title: name }, sign);
+  made.addEventListener("click", act);
+  return made;
 }

@@ -1,7 +1,8 @@
 // A table of rows with numbers, nulls told from texts, long texts clipped, and controls to go through its pages.
 
+import { recall, remember } from "./address.js";
+import { button } from "./forms.js";
 import { element } from "./page.js";
-import { recall, remember } from "./sharing.js";
 
 const CLIPPED_CHARACTERS = 120;
 const WHOLE_CHARACTERS = 200_000;
@@ -84,10 +85,10 @@ export class Pager {
   constructor(container, go) {
     this.#go = go;
     this.#buttons = {
-      first: this.#button("«", "First rows", () => 0),
-      previous: this.#button("‹", "Rows before", () => this.#first - this.pageRows),
-      next: this.#button("›", "Next rows", () => this.#first + this.pageRows),
-      last: this.#button("»", "Last rows", () => Math.floor((this.#count - 1) / this.pageRows) * this.pageRows),
+      first: button("«", "First rows", () => this.#turn(0)),
+      previous: button("‹", "Rows before", () => this.#turn(this.#first - this.pageRows)),
+      next: button("›", "Next rows", () => this.#turn(this.#first + this.pageRows)),
+      last: button("»", "Last rows", () => this.#turn(Math.floor((this.#count - 1) / this.pageRows) * this.pageRows)),
     };
     this.#field.addEventListener("change", () => {
       const row = Number(this.#field.value);
@@ -118,12 +119,6 @@ export class Pager {
     this.#buttons.next.disabled = this.#buttons.last.disabled = first + shown >= count;
   }
 
-  #button(sign, name, target) {
-    const button = element("button", { type: "button", "aria-label": name, title: name }, sign);
-    button.addEventListener("click", () => this.#turn(target()));
-    return button;
-  }
-
   #turn(first) {
     this.#go(Math.max(0, Math.min(first, this.#count - 1)));
   }
@@ -135,20 +130,14 @@ export class Columns {
   #start = 0;
   #field = element("input", { type: "search", placeholder: "all", "aria-label": "Columns whose name has one of these words" });
   #said = element("span", { className: "pages" });
-  #previous = element("button", { type: "button", "aria-label": "Columns before", title: "Columns before" }, "‹");
-  #next = element("button", { type: "button", "aria-label": "Further columns", title: "Further columns" }, "›");
+  #previous = button("‹", "Columns before", () => this.#turn(Math.max(0, this.#start - SHOWN_COLUMNS)));
+  #next = button("›", "Further columns", () => this.#turn(this.#start + SHOWN_COLUMNS));
+  #changed;
 
   constructor(container, changed) {
     this.#field.value = recall("columns") ?? "";
-    const turn = (start) => {
-      this.#start = start;
-      this.#tell();
-      remember({ columns: this.#field.value });
-      changed();
-    };
-    this.#field.addEventListener("change", () => turn(0));
-    this.#previous.addEventListener("click", () => turn(Math.max(0, this.#start - SHOWN_COLUMNS)));
-    this.#next.addEventListener("click", () => turn(this.#start + SHOWN_COLUMNS));
+    this.#changed = changed;
+    this.#field.addEventListener("change", () => this.#turn(0));
     container.append(element("span", { className: "pager", role: "group", "aria-label": "Columns" }, "Columns", this.#field, this.#previous, this.#said, this.#next));
   }
 
@@ -172,6 +161,13 @@ export class Columns {
   // Those to be shown.
   get chosen() {
     return this.#matching.slice(this.#start, this.#start + SHOWN_COLUMNS);
+  }
+
+  #turn(start) {
+    this.#start = start;
+    this.#tell();
+    remember({ columns: this.#field.value });
+    this.#changed();
   }
 
   get #matching() {

@@ -64,6 +64,17 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+// Returns a list of facts; what has no value is left out.
+export function factList(facts) {
+  const list = element("dl");
+  for (const [name, value] of facts) {
+    if (value !== null && value !== undefined && value !== "") {
+      list.append(element("dt", {}, name), element("dd", {}, String(value)));
+    }
+  }
+  return list;
+}
+
 function describe(source) {
   const name = nameOf(source);
   document.title = `${name} · preview`;

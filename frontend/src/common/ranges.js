@@ -1,5 +1,6 @@
 // A file that is read by byte ranges: in blocks that are kept, each asked for once, and all of one version.
 
+import { explain } from "./answers.js";
 import { splitByteRanges } from "./multipart.js";
 import { countBytes } from "./page.js";
 
@@ -178,7 +179,7 @@ export class RangeFile {
       throw new Error("The file has changed while it was read; load this page again.");
     }
     if (!answer.ok && answer.status !== 416) {
-      throw new Error((await answer.text()).trim() || `The file cannot be read (status ${answer.status}).`);
+      throw await explain(answer, "The file");
     }
     return answer;
   }

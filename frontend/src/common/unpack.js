@@ -1,25 +1,12 @@
 // Unpacking of what a file holds, up to a size that is known before: a few packed bytes may say that they are terabytes.
 
 import { formatBytes } from "./page.js";
+import { join, readStream } from "./streams.js";
 
 // Returns the bytes that `format` (of DecompressionStream) makes of `bytes`, at most `maxBytes`.
 export async function unpackStream(bytes, format, maxBytes) {
-  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format)).getReader();
-  const pieces = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) {
-      break;
-    }
-    size += value.length;
-    pieces.push(value);
-    if (size > maxBytes) {
-      await reader.cancel();
-      throw tooLarge(maxBytes);
-    }
-  }
-  return join(pieces, size);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format));
+  return readStream(stream, maxBytes, () => tooLarge(maxBytes));
 }
 
 // Returns the bytes that zstd makes of `bytes`, at most `maxBytes`.
@@ -49,14 +36,17 @@ export async function unpackZstd(bytes, maxBytes) {
   return join(pieces, sum);
 }
 
-function join(pieces, size) {
-  const whole = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
+// Puts together values of `size` bytes of which all first bytes come first, then all second ones, and so on; what is left
+// at the end stays as it is.
+export function unshuffle(bytes, size, target = new Uint8Array(bytes.length)) {
+  const count = Math.floor(bytes.length / size);
+  for (let byte = 0; byte < size; byte += 1) {
+    for (let index = 0; index < count; index += 1) {
+      target[index * size + byte] = bytes[byte * count + index];
+    }
   }
-  return whole;
+  target.set(bytes.subarray(count * size), count * size);
+  return target;
 }
 
 export function checkSize(size, maxBytes) {
@@ -87,5 +77,5 @@ function zstdSize(bytes) {
 }
 
 function tooLarge(maxBytes) {
-  return new Error(`What is packed there is larger than the ${formatBytes(maxBytes)} that it should be: the file is damaged.`);
+  return new Error(`What is packed there is larger than ${formatBytes(maxBytes)}: the file is damaged, or too large for a preview.`);
 }

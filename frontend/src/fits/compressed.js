@@ -1,6 +1,6 @@
 // An image that is kept as compressed tiles in a table (FITS Standard 4.0, section 10): RICE_1, GZIP_1 and GZIP_2.
 
-import { gunzip } from "../common/memory.js";
+import { unpackStream, unshuffle } from "../common/unpack.js";
 import { axesOf } from "./hdus.js";
 import { decodeValues, makeScale } from "./pixels.js";
 import { decodeRice } from "./rice.js";
@@ -194,7 +194,7 @@ export class CompressedImage {
     }
     const bits = isQuantised ? 32 : this.#bits;
     const size = Math.abs(bits) / 8;
-    const unpacked = await gunzip(bytes, pixels * 8);
+    const unpacked = await unpackStream(bytes, "gzip", pixels * 8);
     return decodeValues(column.name === "COMPRESSED_DATA" && this.#method === "GZIP_2" ? unshuffle(unpacked, size) : unpacked, bits);
   }
 
@@ -206,18 +206,6 @@ export class CompressedImage {
     }
     return otherwise;
   }
-}
-
-// GZIP_2 has the first bytes of all values first, then the second ones, and so on.
-function unshuffle(bytes, size) {
-  const count = Math.floor(bytes.length / size);
-  const result = new Uint8Array(count * size);
-  for (let byte = 0; byte < size; byte += 1) {
-    for (let index = 0; index < count; index += 1) {
-      result[index * size + byte] = bytes[byte * count + index];
-    }
-  }
-  return result;
 }
 
 let noise = null;

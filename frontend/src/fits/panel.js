@@ -1,12 +1,13 @@
 // An image with what chooses how it is shown: plane, stretch, colours and part.
 
+import { recall, recallNumber, remember } from "../common/address.js";
+import { COLOUR_MAPS, drawScale, findColourMap, makeColours } from "../common/colours.js";
+import { button, chooser, tick } from "../common/forms.js";
 import { element, fail, formatBytes, say } from "../common/page.js";
-import { recall, recallNumber, remember } from "../common/sharing.js";
-import { COLOUR_MAPS, makeColours } from "./colours.js";
+import { percentile, shortest } from "../common/values.js";
 import { BUDGET_BYTES, Layer, planLayer } from "./layers.js";
 import { Stage } from "./stage.js";
-import { STRETCHES, paint, percentile } from "./stretch.js";
-import { shortest } from "./tables.js";
+import { STRETCHES, paint } from "./stretch.js";
 import { describePlane, makeWorld } from "./wcs.js";
 
 // The first view has about so many cells; what is small is read whole.
@@ -20,7 +21,7 @@ const MOST_BYTES = 256_000_000;
 const SETTLE_MILLISECONDS = 150;
 const KEPT_LAYERS = 6;
 
-const DEFAULTS = { stretch: "asinh", colours: "gray", black: 0.5, white: 99.5 };
+const DEFAULTS = { stretch: "asinh", colours: "grey", black: 0.5, white: 99.5 };
 
 export class ImagePanel {
   #stage;
@@ -41,12 +42,12 @@ export class ImagePanel {
   #canvas = element("canvas", { role: "img", tabIndex: 0 });
   #readout = element("output", { className: "readout", "aria-live": "off" });
   #legend = element("div", { className: "legend" });
-  #ramp = element("canvas", { width: 256, height: 1, "aria-hidden": "true" });
+  #ramp = element("canvas", { "aria-hidden": "true" });
   #ends = [element("span"), element("span")];
   #planes = element("span", { className: "planes" });
-  #stretch = chooser(Object.keys(STRETCHES), recall("stretch"), DEFAULTS.stretch);
-  #colours = chooser(COLOUR_MAPS, recall("colours"), DEFAULTS.colours);
-  #invert = element("input", { type: "checkbox", checked: recall("invert") === "1" });
+  #stretch = chooser("Stretch", pairs(Object.keys(STRETCHES)), findStretch(recall("stretch")), () => this.#recolour());
+  #colours = chooser("Colours", pairs(COLOUR_MAPS), findColourMap(recall("colours"), DEFAULTS.colours), () => this.#recolour());
+  #invert = tick("Inverted", recall("invert") === "1", () => this.#recolour());
   #black = element("input", { type: "range", min: 0, max: 1000, step: "any" });
   #white = element("input", { type: "range", min: 0, max: 1000, step: "any" });
   #finer = element("button", { type: "button", hidden: true });
@@ -65,11 +66,11 @@ export class ImagePanel {
     this.#stage = new Stage(this.#canvas, { moved: () => this.#settle(), pointed: (...where) => this.#point(...where) });
     this.controls = [
       this.#planes,
-      element("label", {}, "Stretch", this.#stretch),
+      this.#stretch,
       element("label", {}, "Black", this.#black),
       element("label", {}, "White", this.#white),
-      element("label", {}, "Colours", this.#colours),
-      element("label", {}, this.#invert, "Inverted"),
+      this.#colours,
+      this.#invert,
       element("span", { className: "buttons", role: "group", "aria-label": "Zoom" },
         button("−", "Zoom out", () => this.#stage.zoom(1 / 1.5)),
         button("+", "Zoom in", () => this.#stage.zoom(1.5)),
@@ -77,7 +78,7 @@ export class ImagePanel {
         button("1:1", "1:1, each pixel as one", () => this.#stage.zoomTo(1))),
       this.#finer,
     ];
-    for (const control of [this.#stretch, this.#colours, this.#invert, this.#black, this.#white]) {
+    for (const control of [this.#black, this.#white]) {
       control.addEventListener("input", () => this.#recolour());
     }
     this.#finer.addEventListener("click", () => this.#refine(MOST_BYTES));
@@ -254,8 +255,8 @@ export class ImagePanel {
       whitePercent,
       black: percentile(this.#sorted, blackPercent),
       white: percentile(this.#sorted, whitePercent),
-      stretch: this.#stretch.value,
-      colours: makeColours(this.#colours.value, this.#invert.checked),
+      stretch: this.#stretch.control.value,
+      colours: makeColours(this.#colours.control.value, this.#invert.control.checked),
     };
   }
 
@@ -266,17 +267,15 @@ export class ImagePanel {
         each.bitmap.getContext("2d").putImageData(paint(each.layer, levels), 0, 0);
       }
     }
-    const ramp = new Layer([0, 0, 256, 1], 1, 1);
-    ramp.add(0, 0, Float64Array.from({ length: 256 }, (_, index) => index));
-    this.#ramp.getContext("2d").putImageData(paint(ramp, { ...levels, stretch: "linear", black: 0, white: 255 }), 0, 0);
+    drawScale(this.#ramp, levels.colours);
     [levels.black, levels.white].forEach((value, index) => (this.#ends[index].textContent = Number.isNaN(value) ? "" : String(Number(value.toPrecision(5)))));
     this.#black.setAttribute("aria-valuetext", `${round(levels.blackPercent)} percent, ${round(levels.black)}`);
     this.#white.setAttribute("aria-valuetext", `${round(levels.whitePercent)} percent, ${round(levels.white)}`);
     const differs = (value, otherwise) => (value === otherwise ? null : value);
     remember({
       stretch: differs(levels.stretch, DEFAULTS.stretch),
-      colours: differs(this.#colours.value, DEFAULTS.colours),
-      invert: this.#invert.checked ? "1" : null,
+      colours: differs(this.#colours.control.value, DEFAULTS.colours),
+      invert: this.#invert.control.checked ? "1" : null,
       black: differs(round(levels.blackPercent), DEFAULTS.black),
       white: differs(round(levels.whitePercent), DEFAULTS.white),
     });
@@ -318,7 +317,7 @@ export class ImagePanel {
       said.push(this.#note);
     }
     const range = `${this.#ends[0].textContent} to ${this.#ends[1].textContent}`;
-    this.#canvas.setAttribute("aria-label", `Image of ${width} × ${height} pixels, values from ${range} in ${this.#colours.value} colours`);
+    this.#canvas.setAttribute("aria-label", `Image of ${width} × ${height} pixels, values from ${range} in ${this.#colours.control.value} colours`);
     this.#stage.drawNow();
     const sentence = said.join(" · ");
     say("ready", sentence);
@@ -371,16 +370,12 @@ function isCoarser(layer, [stepX, stepY]) {
   return layer.stepX > stepX || layer.stepY > stepY || layer.samples > 0;
 }
 
-function chooser(names, given, otherwise) {
-  const select = element("select", {}, ...names.map((name) => element("option", { value: name }, name)));
-  select.value = names.includes(given) ? given : otherwise;
-  return select;
+function pairs(names) {
+  return names.map((name) => [name, name]);
 }
 
-function button(sign, name, act) {
-  const made = element("button", { type: "button", "aria-label": name, title: name }, sign);
-  made.addEventListener("click", act);
-  return made;
+function findStretch(name) {
+  return Object.hasOwn(STRETCHES, name) ? name : DEFAULTS.stretch;
 }
 
 function round(value) {

@@ -7,17 +7,6 @@ export const STRETCHES = {
   log: (value) => Math.log1p(1000 * value) / Math.log(1001),
 };
 
-// Returns the value below which `percent` of sorted values lie.
-export function percentile(sorted, percent) {
-  if (sorted.length === 0) {
-    return NaN;
-  }
-  const place = (percent / 100) * (sorted.length - 1);
-  const below = Math.floor(place);
-  const above = Math.min(below + 1, sorted.length - 1);
-  return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
-}
-
 // Returns the colours of a layer's cells, the topmost row first; cells without a value are left clear.
 export function paint(layer, { black, white, stretch, colours }) {
   const { columns, rows, sums, counts } = layer;

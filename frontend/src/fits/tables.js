@@ -1,5 +1,6 @@
 // Tables of FITS files: binary ones (FITS Standard 4.0, section 7.3) and those of text (7.2).
 
+import { shortest } from "../common/values.js";
 import { READERS } from "./pixels.js";
 
 const MAX_FIELDS = 999;
@@ -100,17 +101,6 @@ function scaler(header, index, code) {
     const value = factor === 1 && zero === 0 ? stored : stored * factor + zero;
     return code.isReal && code.size === 4 && factor === 1 && zero === 0 ? shortest(value) : value;
   };
-}
-
-// Returns a number of 32 bits as the shortest decimal that means it.
-export function shortest(value) {
-  for (let digits = 6; digits < 9; digits += 1) {
-    const rounded = Number(value.toPrecision(digits));
-    if (Math.fround(rounded) === value) {
-      return rounded;
-    }
-  }
-  return value;
 }
 
 // Returns the columns of a table of text.

@@ -3,6 +3,7 @@
 // Its sizes and counts are checked before memory is taken for them.
 
 import { PMTiles, bytesToHeader, readVarint } from "pmtiles";
+import { Kept } from "../common/kept.js";
 import { formatBytes } from "../common/page.js";
 import { unpackStream, unpackZstd } from "../common/unpack.js";
 
@@ -51,7 +52,7 @@ async function unpack(buffer, compression) {
 // What PMTiles keeps of a file.
 class Directories {
   #file;
-  #kept = new Map();
+  #kept = new Kept(KEPT_DIRECTORIES);
   #header;
 
   constructor(file) {
@@ -76,18 +77,7 @@ class Directories {
   }
 
   getDirectory(_, offset, length, header) {
-    const key = `${offset}/${length}`;
-    let directory = this.#kept.get(key);
-    if (directory === undefined) {
-      directory = this.#readDirectory(offset, length, header);
-      directory.catch(() => this.#kept.delete(key));
-    }
-    this.#kept.delete(key);
-    this.#kept.set(key, directory);
-    if (this.#kept.size > KEPT_DIRECTORIES) {
-      this.#kept.delete(this.#kept.keys().next().value);
-    }
-    return directory;
+    return this.#kept.get(`${offset}/${length}`, () => this.#readDirectory(offset, length, header));
   }
 
   async #readDirectory(offset, length, header) {

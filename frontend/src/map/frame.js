@@ -161,14 +161,3 @@ export function makePanel(heading, ...children) {
   panels.append(panel);
   return panel;
 }
-
-// Returns a list of facts; what has no value is left out.
-export function factList(facts) {
-  const list = element("dl");
-  for (const [name, value] of facts) {
-    if (value !== null && value !== undefined && value !== "") {
-      list.append(element("dt", {}, name), element("dd", {}, String(value)));
-    }
-  }
-  return list;
-}

@@ -2,10 +2,11 @@
 
 import L from "leaflet";
 import { recall, recallNumbers, remember } from "../common/address.js";
-import { COLOUR_MAPS, STRETCHES, drawScale, findRange, formatNumber, makeColours } from "../common/colours.js";
+import { COLOUR_MAPS, drawScale, findColourMap, makeColours } from "../common/colours.js";
 import { chooser, numberField } from "../common/forms.js";
-import { element, formatBytes, say } from "../common/page.js";
-import { DrawnLayer, factList, makeMap, makePanel, watchLayer } from "./frame.js";
+import { element, factList, formatBytes, say } from "../common/page.js";
+import { RANGES, findRange, formatNumber, makeGrade } from "../common/values.js";
+import { DrawnLayer, makeMap, makePanel, watchLayer } from "./frame.js";
 import { nameDegrees } from "./graticule.js";
 import { readGeoreference } from "./georeference.js";
 import { Level } from "./levels.js";
@@ -178,7 +179,7 @@ class Picture {
     this.image = image;
     const { photometric, samples, bits } = image.full;
     const usual = image.full.format === 3 ? "viridis" : "grey";
-    this.colourMap = COLOUR_MAPS.includes(recall("colours")) ? recall("colours") : usual;
+    this.colourMap = findColourMap(recall("colours"), usual);
     const coloured = COLOURED[photometric] ?? 0;
     this.choices = [];
     if (photometric === PALETTE) {
@@ -213,7 +214,7 @@ class Picture {
     this.alpha = alpha >= 0 && full.bits === 8 && colours + alpha < full.samples ? colours + alpha : null;
     this.isPlain = this.choice === "palette" || (full.array === Uint8Array && full.bits === 8);
     const given = recallNumbers("range", 2);
-    this.stretch = given ? "own" : (STRETCHES.find(([name]) => name === recall("stretch"))?.[0] ?? (this.isPlain ? "stored" : "98"));
+    this.stretch = given ? "own" : (RANGES.find(([name]) => name === recall("stretch"))?.[0] ?? (this.isPlain ? "stored" : "98"));
     this.range = given ?? (await this.findRange());
     this.colour();
   }
@@ -258,7 +259,7 @@ class Picture {
         }
       }
     }
-    const percent = STRETCHES.find(([name]) => name === this.stretch)[2];
+    const percent = RANGES.find(([name]) => name === this.stretch)[2];
     const length = values.reduce((sum, each) => sum + each.length, 0);
     const all = new Float64Array(length);
     let at = 0;
@@ -387,7 +388,7 @@ class Picture {
   }
 
   #byValue([[block, offset]]) {
-    const grade = this.#grades();
+    const grade = makeGrade(this.range);
     return (place) => {
       const value = block[place + offset];
       return this.isMissing(value) ? 0 : this.colours[grade(value)];
@@ -396,7 +397,7 @@ class Picture {
 
   #byBands(at, level) {
     const convert = converters[level.photometric];
-    const grade = this.stretch === "stored" ? (value) => value : this.#grades();
+    const grade = this.stretch === "stored" ? (value) => value : makeGrade(this.range);
     const values = [0, 0, 0, 0];
     const count = this.bands.length;
     return (place) => {
@@ -411,12 +412,6 @@ class Picture {
       convert?.(values);
       return (255 << 24) | (grade(values[2]) << 16) | (grade(values[1]) << 8) | grade(values[0]);
     };
-  }
-
-  #grades() {
-    const [low, high] = this.range;
-    const factor = 256 / (high - low || 1);
-    return (value) => Math.max(0, Math.min(255, Math.floor((value - low) * factor)));
   }
 
   // Has rows, or columns and rows, stand for those around them, so that few blocks are read.
@@ -563,7 +558,7 @@ function showControls(picture, repaint) {
     const isOne = isNumbers && picture.bands.length === 1;
     const stretches = [
       ...(picture.isPlain ? [["stored", "as stored"]] : []),
-      ...STRETCHES.map(([name, text]) => [name, text]),
+      ...RANGES.map(([name, text]) => [name, text]),
       ...(picture.stretch === "own" ? [["own", "as below"]] : []),
     ];
     const setEnd = (index) => (value) => {

@@ -4,9 +4,10 @@ import L from "leaflet";
 import { TileType } from "pmtiles";
 import { recall, recallNumbers, remember } from "../common/address.js";
 import { tick } from "../common/forms.js";
-import { element, formatBytes, say } from "../common/page.js";
+import { Kept } from "../common/kept.js";
+import { element, factList, formatBytes, say } from "../common/page.js";
 import { openArchive } from "./archive.js";
-import { DrawnLayer, factList, makeMap, makePanel, watchLayer } from "./frame.js";
+import { DrawnLayer, makeMap, makePanel, watchLayer } from "./frame.js";
 import { nameDegrees } from "./graticule.js";
 import { drawFeatures, isAt, readTile } from "./vector.js";
 
@@ -127,7 +128,7 @@ class Tiles {
   #archive;
   #header;
   #isVector;
-  #kept = new Map();
+  #kept = new Kept(KEPT_TILES);
 
   constructor(archive, header, isVector) {
     this.#archive = archive;
@@ -178,18 +179,7 @@ class Tiles {
 
   // Returns an image, or the layers of a vector tile, or null where there is none.
   read(z, x, y, signal) {
-    const key = `${z}/${x}/${y}`;
-    let tile = this.#kept.get(key);
-    if (tile === undefined) {
-      tile = this.#load(z, x, y, signal);
-      tile.catch(() => this.#kept.delete(key));
-    }
-    this.#kept.delete(key);
-    this.#kept.set(key, tile);
-    if (this.#kept.size > KEPT_TILES) {
-      this.#kept.delete(this.#kept.keys().next().value);
-    }
-    return tile;
+    return this.#kept.get(`${z}/${x}/${y}`, () => this.#load(z, x, y, signal));
   }
 
   async #load(z, x, y, signal) {
@@ -221,7 +211,7 @@ class Tiles {
       for (let y = Math.floor(bounds.min.y / 256); y <= Math.floor(bounds.max.y / 256); y += 1) {
         const { x: column, y: row, z: level } = this.#find({ x, y, z });
         const key = `${level}/${column}/${row}`;
-        const tile = await this.#kept.get(key)?.catch(() => null);
+        const tile = await this.#kept.peek(key)?.catch(() => null);
         if (tile) {
           seen.set(key, tile);
         }

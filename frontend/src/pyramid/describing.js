@@ -3,6 +3,7 @@
 // All kinds end in one description: {kind, name, pattern, tile, overlap, width, height, least, levels}, where the pattern
 // has {z}, {x} and {y}, and levels count from 0.
 
+import { listFolder } from "../common/answers.js";
 import { RangeFile } from "../common/ranges.js";
 import { isBelow, nameOf } from "../common/source.js";
 
@@ -64,22 +65,8 @@ async function lookAround(folder) {
 
 // Returns the names in a folder, those of folders with a slash; null where the server does not list it.
 async function list(folder) {
-  const answer = await fetch(new URL("?format=json", folder));
-  if (!answer.ok) {
-    await answer.body?.cancel();
-    throw new Error(`The folder cannot be read (status ${answer.status}).`);
-  }
-  if (!(answer.headers.get("Content-Type") ?? "").startsWith("application/json")) {
-    await answer.body?.cancel();
-    return null;
-  }
-  const { entries } = await answer.json();
-  return Array.isArray(entries) ? entries.map(nameOfEntry) : null;
-}
-
-function nameOfEntry({ name, type, href }) {
-  const isFolder = type === "directory" || type === "folder" || String(href ?? "").endsWith("/");
-  return isFolder ? `${String(name).replace(/\/$/, "")}/` : String(name);
+  const entries = await listFolder(folder);
+  return entries?.map(({ name, isFolder }) => (isFolder ? `${name}/` : name)) ?? null;
 }
 
 async function describeEntries(folder, names) {

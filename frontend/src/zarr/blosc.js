@@ -1,6 +1,6 @@
 // Blosc, version 1: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst
 
-import { checkSize, unpackStream, unpackZstd } from "../common/unpack.js";
+import { checkSize, unpackStream, unpackZstd, unshuffle } from "../common/unpack.js";
 
 const HEAD_BYTES = 16;
 
@@ -48,7 +48,7 @@ export async function unpackBlosc(bytes, maxBytes) {
     const data = await readBlock(view, view.getUint32(HEAD_BYTES + block * 4, true), length, parts, unpack);
     const target = result.subarray(block * blockSize, block * blockSize + length);
     if (flags & SHUFFLED && typeSize > 1) {
-      unshuffle(data, target, typeSize);
+      unshuffle(data, typeSize, target);
     } else if (flags & BITS_SHUFFLED && Math.floor(length / typeSize) % 8 === 0) {
       unshuffleBits(data, target, typeSize);
     } else {
@@ -76,16 +76,6 @@ async function readBlock(view, start, length, parts, unpack) {
     at += packedLength;
   }
   return data;
-}
-
-function unshuffle(data, target, typeSize) {
-  const count = Math.floor(data.length / typeSize);
-  for (let byte = 0; byte < typeSize; byte += 1) {
-    for (let index = 0; index < count; index += 1) {
-      target[index * typeSize + byte] = data[byte * count + index];
-    }
-  }
-  target.set(data.subarray(count * typeSize), count * typeSize);
 }
 
 function unshuffleBits(data, target, typeSize) {

@@ -2,7 +2,8 @@
 //
 // https://zarr-specs.readthedocs.io/
 
-import { listFolder, readJson, resolve } from "./store.js";
+import { listFolder } from "../common/answers.js";
+import { readJson, resolve } from "./store.js";
 
 const MAX_NODES = 2000;
 const MAX_LISTINGS = 200;
@@ -92,7 +93,7 @@ async function walk(folder, attributes, version) {
       }
       continue;
     }
-    for (const [name] of entries.filter(([, isFolder]) => isFolder)) {
+    for (const { name } of entries.filter(({ isFolder }) => isFolder)) {
       const path = group.path === "" ? name : `${group.path}/${name}`;
       const child = folderOf(folder, path);
       const node = version === 3 ? await readThreeNode(folder, child, path) : await readTwo(child, path);

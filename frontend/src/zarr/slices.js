@@ -1,9 +1,10 @@
 // Shows a window of an array: two axes as a picture, one as a line, none as a value, texts as a table.
 
 import { recall, recallNumbers, remember } from "../common/address.js";
-import { COLOUR_MAPS, STRETCHES, drawScale, findRange, formatNumber, makeColours } from "../common/colours.js";
+import { COLOUR_MAPS, drawScale, findColourMap, makeColours } from "../common/colours.js";
 import { chooser, numberField, slider, tick } from "../common/forms.js";
-import { element, fail, formatBytes, say } from "../common/page.js";
+import { element, factList, fail, formatBytes, say } from "../common/page.js";
+import { RANGES, findRange, formatNumber, makeGrade } from "../common/values.js";
 
 const ASK_BYTES = 64 * 1024 * 1024;
 const MAX_ROWS = 500;
@@ -32,9 +33,9 @@ export class SliceView {
     this.right = isSound ? axes[1] : rank - 1;
     const at = recallNumbers("at", rank);
     this.at = array.shape.map((side, axis) => Math.max(0, Math.min(side - 1, Math.floor(at?.[axis] ?? (this.#isShown(axis) ? 0 : (side - 1) / 2)))));
-    this.colourMap = COLOUR_MAPS.includes(recall("colours")) ? recall("colours") : "viridis";
+    this.colourMap = findColourMap(recall("colours"), "viridis");
     this.range = recallNumbers("range", 2);
-    this.stretch = this.range ? "own" : (STRETCHES.find(([name]) => name === recall("stretch"))?.[0] ?? "98");
+    this.stretch = this.range ? "own" : (RANGES.find(([name]) => name === recall("stretch"))?.[0] ?? "98");
     this.isUpward = recall("up") === "1";
     this.#resizing = new ResizeObserver(() => this.#fit());
     this.#resizing.observe(stage);
@@ -218,11 +219,10 @@ export class SliceView {
 
   #paint() {
     if (this.stretch !== "own") {
-      this.range = findRange(this.values, STRETCHES.find(([name]) => name === this.stretch)[2]);
+      this.range = findRange(this.values, RANGES.find(([name]) => name === this.stretch)[2]);
     }
-    const [low, high] = this.range;
+    const grade = makeGrade(this.range);
     const colours = makeColours(this.colourMap);
-    const factor = 256 / (high - low || 1);
     const { width, height } = this.canvas;
     const image = new ImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
@@ -230,7 +230,7 @@ export class SliceView {
       const line = (this.isUpward ? height - 1 - row : row) * width;
       for (let column = 0; column < width; column += 1) {
         const value = this.values[line + column];
-        pixels[row * width + column] = Number.isNaN(value) ? 0 : colours[Math.max(0, Math.min(255, Math.floor((value - low) * factor)))];
+        pixels[row * width + column] = Number.isNaN(value) ? 0 : colours[grade(value)];
       }
     }
     this.canvas.getContext("2d").putImageData(image, 0, 0);
@@ -422,7 +422,7 @@ export class SliceView {
         this.#setStretch("own");
       };
       this.fields = [numberField("from", 0, setEnd(0)), numberField("to", 1, setEnd(1))];
-      const stretches = [...STRETCHES.map(([name, text]) => [name, text]), ["own", "as below"]];
+      const stretches = [...RANGES.map(([name, text]) => [name, text]), ["own", "as below"]];
       this.stretchList = chooser("Range", stretches, this.stretch, (name) => this.#setStretch(name));
       parts.push(
         chooser("Colours", COLOUR_MAPS.map((name) => [name, name]), this.colourMap, (name) => {
@@ -472,16 +472,11 @@ export class SliceView {
 }
 
 function describe(array) {
-  const list = element("dl");
-  const facts = [
+  return factList([
     ["Type", array.typeName],
     ["Shape", array.names.map((name, axis) => `${name} ${array.shape[axis].toLocaleString("en")}`).join(", ") || "one value"],
     ["Chunks", array.chunks.join(" × ")],
     ["Shards", array.shards?.join(" × ")],
     ["Codecs", array.codecs],
-  ];
-  for (const [name, value] of facts.filter(([, each]) => each)) {
-    list.append(element("dt", {}, name), element("dd", {}, value));
-  }
-  return list;
+  ]);
 }

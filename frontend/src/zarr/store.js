@@ -1,6 +1,7 @@
 // Reads the files of a Zarr hierarchy: metadata, chunks and parts of shards, each no larger than it should be.
 
-import { countBytes, formatBytes } from "../common/page.js";
+import { explain, readBody } from "../common/answers.js";
+import { formatBytes } from "../common/page.js";
 import { Pieces } from "../common/queue.js";
 import { isBelow } from "../common/source.js";
 
@@ -25,52 +26,15 @@ export async function readJson(url) {
     return null;
   }
   if (!answer.ok) {
-    throw new Error((await answer.text()).trim() || `“${url.pathname}” cannot be read (status ${answer.status}).`);
+    throw await explain(answer, `“${url.pathname}”`);
   }
-  const text = new TextDecoder().decode(await readBody(answer, MAX_JSON_BYTES));
+  const text = new TextDecoder().decode(await readBody(answer, MAX_JSON_BYTES, "The metadata"));
   try {
     // Zarr 2 writes NaN and Infinity as they are, which no JSON has.
     return JSON.parse(text.replace(/(:\s*)(NaN|-?Infinity)(?=\s*[,}\]])/g, '$1"$2"'));
   } catch (error) {
     throw new Error(`The metadata of this Zarr is no JSON: ${error.message}`);
   }
-}
-
-// Returns the entries of a folder as [name, isFolder], or null where the server does not list it.
-export async function listFolder(folder) {
-  const answer = await fetch(new URL("?format=json", folder));
-  if (!answer.ok || !(answer.headers.get("Content-Type") ?? "").startsWith("application/json")) {
-    await answer.body?.cancel();
-    return null;
-  }
-  const { entries } = JSON.parse(new TextDecoder().decode(await readBody(answer, MAX_JSON_BYTES)));
-  return Array.isArray(entries) ? entries.map(({ name, href, type }) => [String(name).replace(/\/$/, ""), type === "directory" || String(href).endsWith("/")]) : null;
-}
-
-async function readBody(answer, maxBytes) {
-  const reader = answer.body.getReader();
-  const pieces = [];
-  let size = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) {
-      break;
-    }
-    pieces.push(value);
-    size += value.length;
-    if (size > maxBytes) {
-      await reader.cancel();
-      throw new Error(`A file of this Zarr is larger than the ${formatBytes(maxBytes)} that it can be.`);
-    }
-  }
-  countBytes(size);
-  const body = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    body.set(piece, at);
-    at += piece.length;
-  }
-  return body;
 }
 
 // The store of one array, as zarrita asks for it.
@@ -123,13 +87,13 @@ export class ArrayStore {
       throw new Error("The array has changed while it was read; load this page again.");
     }
     if (!answer.ok) {
-      throw new Error((await answer.text()).trim() || `A chunk cannot be read (status ${answer.status}).`);
+      throw await explain(answer, "A chunk");
     }
     if (range !== null && answer.status !== 206) {
       await answer.body.cancel();
       throw new Error("The server sends the shards of this array only as a whole, which is too much for a preview.");
     }
     this.#etags.set(url.href, answer.headers.get("ETag"));
-    return readBody(answer, this.#maxBytes);
+    return readBody(answer, this.#maxBytes, "A file of this Zarr");
   }
 }

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from hub import JupyterRelayHub
-from tests.jupyter import TOKEN, JupyterServer, jupyter_server
+from tests.e2e.pages import WatchedPage, find_barriers, logged_in, wait_for_state
+from tests.jupyter import JupyterServer, jupyter_server
 
 BASE_URL = "/user/ada/"
 
 
-@dataclass
-class Watched:
-    """A page, and what it has done besides what a person sees.
-
-    Attributes
-    ----------
-    problems : list of str
-        Errors of its scripts, on its console, and requests to anywhere else than its server.
-    """
-
-    page: Page
-    origin: str
-    problems: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
-        self.page.on(
-            "console", lambda said: self.problems.append(f"console: {said.text}") if said.type == "error" else None
-        )
-        self.page.on("request", lambda asked: self._check(asked.url))
-
-    def _check(self, url: str) -> None:
-        if not url.startswith((f"{self.origin}/", "data:", "blob:")):
-            self.problems.append(f"elsewhere: {url}")
+class Watched(WatchedPage):
+    """A preview."""
 
     def wait(self) -> str:
         """Return how the page says that it is, once it is ready or has failed."""
-        # (Playwright's wait_for_function evaluates text, which the page's policy forbids.)
-        self.page.locator("html[data-state=ready], html[data-state=failed]").wait_for(timeout=60_000)
-        return str(self.page.evaluate("document.documentElement.dataset.state"))
+        return wait_for_state(self.page)
 
     @property
     def sentence(self) -> str:
@@ -63,13 +38,7 @@ class Watched:
 
     def find_barriers(self, axe: str) -> list[str]:
         """Return what axe-core finds that is serious for who cannot see or use a mouse."""
-        self.page.evaluate(axe)
-        found: Any = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        return [
-            f"{each['id']}: {each['help']} {json.dumps([node['html'] for node in each['nodes']])}"
-            for each in found["violations"]
-            if each["impact"] in ("serious", "critical")
-        ]
+        return find_barriers(self.page, axe)
 
 
 @dataclass
@@ -93,7 +62,7 @@ class Previews:
     @contextmanager
     def at(self, address: str) -> Iterator[Watched]:
         """Open an address of the server."""
-        watched = Watched(self.context.new_page(), self.jupyter.origin)
+        watched = Watched(self.context.new_page(), f"{self.jupyter.origin}/")
         watched.page.goto(f"{self.jupyter.origin}{address}")
         try:
             yield watched
@@ -117,11 +86,7 @@ def preview_jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyte
 
 @pytest.fixture
 def previews(browser: Browser, preview_jupyter: JupyterServer) -> Iterator[Previews]:
-    context = browser.new_context(viewport={"width": 1100, "height": 800})
-    page = context.new_page()
-    page.goto(f"{preview_jupyter.origin}{BASE_URL}api/status?token={TOKEN}")
-    page.close()
     hub = JupyterRelayHub(registry=preview_jupyter.registry, base_url=BASE_URL, key_prefix="")
-    yield Previews(preview_jupyter, context, hub)
+    with logged_in(browser, preview_jupyter, viewport={"width": 1100, "height": 800}) as page:
+        yield Previews(preview_jupyter, page.context, hub)
     hub.registry.close()
-    context.close()

@@ -362,6 +362,18 @@ def test_parts_are_chosen_and_headers_are_searched(previews: Previews, tmp_path:
         assert shown.problems == []
 
 
+def test_another_part_is_shown_from_its_first_row(previews: Previews, tmp_path: Path) -> None:
+    columns = [fits.Column("n", "J", array=np.arange(500))]
+    parts = [fits.BinTableHDU.from_columns(columns) for _ in range(2)]
+    fits.HDUList([fits.PrimaryHDU(), *parts]).writeto(tmp_path / "a.fits")
+    with previews.opened("fits", tmp_path / "a.fits", more="&hdu=1&row=301") as shown:
+        assert shown.wait() == "ready", shown.sentence
+        assert shown.page.locator(".grid tbody td").first.inner_text() == "300"
+        shown.page.get_by_role("combobox", name="Part").select_option("2")
+        shown.page.locator(".grid tbody td").get_by_text("0", exact=True).wait_for()
+        shown.page.wait_for_url(lambda url: "hdu=2" in url and "row=" not in url)
+
+
 def test_a_large_table_is_turned_page_by_page(previews: Previews, tmp_path: Path) -> None:
     numbers = np.arange(500_000)
     fits.BinTableHDU.from_columns(

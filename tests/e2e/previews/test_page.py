@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+import zarr
+from astropy.io import fits
 from PIL import Image
 from playwright.sync_api import Browser
 
@@ -71,6 +75,22 @@ def test_a_file_that_changes_is_told_of(previews: Previews, tmp_path: Path) -> N
         shown.page.reload()
         assert shown.wait() == "failed"
         assert "has changed" in shown.sentence
+
+
+def test_maps_of_colours_have_the_same_names_on_all_pages(previews: Previews, tmp_path: Path) -> None:
+    data = np.arange(400.0, dtype="float32").reshape(20, 20)
+    fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
+    tifffile.imwrite(tmp_path / "a.tif", data)
+    zarr.save_array(str(tmp_path / "a.zarr"), data)
+    offered = {}
+    for page, name in (("fits", "a.fits"), ("map", "a.tif"), ("zarr", "a.zarr")):
+        for given, chosen in (("blue-red", "blue to red"), ("gray", "grey"), ("turbo", "turbo")):
+            with previews.opened(page, tmp_path / name, more=f"&colours={given}") as shown:
+                assert shown.wait() == "ready", shown.sentence
+                colours = shown.page.get_by_role("combobox", name="Colours")
+                assert colours.input_value() == chosen
+                offered[page] = colours.locator("option").all_inner_texts()
+    assert offered["fits"] == offered["map"] == offered["zarr"]
 
 
 @pytest.fixture(scope="module")

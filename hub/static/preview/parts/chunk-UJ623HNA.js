@@ -1,0 +1,1 @@
+async function f(r,o,n){let e=r.getReader(),t=[],a=0;for(;;){let{done:i,value:c}=await e.read();if(i)return s(t,a);if(t.push(c),a+=c.length,a>o)throw await e.cancel(),n()}}function s(r,o){let n=new Uint8Array(o),e=0;for(let t of r)n.set(t,e),e+=t.length;return n}export{f as a,s as b};
