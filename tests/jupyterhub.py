@@ -216,7 +216,7 @@ class SharedHub:
         server = JupyterServer(self.process, self.port, base_url, self.home(user), self.environment, self.log, token)
         assert self.ask("POST", f"users/{user}/server", user)[0] in (201, 202)
         wait_until(
-            lambda: server.fetch(f"{base_url}api").status == 200, f"the server does not start; see {self.log}", 60
+            lambda: server.fetch(f"{base_url}api").status == 200, f"the server does not start; see {self.log}", 120
         )
         return server
 
@@ -300,6 +300,6 @@ c.JupyterHub.ssl_cert, c.JupyterHub.ssl_key = "{folder}/cert", "{folder}/key"
     host = f"kdr--service.{domain}:{port}" if domain else f"127.0.0.1:{port}"
     with hub_process(folder) as (process, surroundings, log):
         hub = SharedHub(process, port, service_port, folder, surroundings, log, tokens, scheme, host)
-        wait_until(lambda: hub.ask("GET", "user", "ada")[0] == 200, f"the hub does not start; see {log}", 60)
-        wait_until(lambda: is_there(hub), f"the service does not start; see {log}", 60)
+        wait_until(lambda: hub.ask("GET", "user", "ada")[0] == 200, f"the hub does not start; see {log}", 120)
+        wait_until(lambda: is_there(hub), f"the service does not start; see {log}", 120)
         yield hub

@@ -102,7 +102,7 @@ async function showParquet(table) {
     all.hidden = unread.length === 0 || budget === MOST_BYTES;
     all.textContent = `Read ${unread.length} more (up to ${formatBytes(unreadBytes)})`;
     remember({ row: first === 0 ? null : first + 1 });
-    const said = [`${table.rowCount.toLocaleString("en")} rows in ${table.groupCount.toLocaleString("en")} groups, ${columns.count.toLocaleString("en")} columns`];
+    const said = [`${many(table.rowCount, "row")} in ${many(table.groupCount, "group")}, ${many(columns.count, "column")}`];
     if (unread.length > 0) {
       said.push(`${unread.length} of ${shown.length} are not read, for they are large here`);
     }
@@ -142,4 +142,8 @@ async function attempt(work) {
   } catch (error) {
     fail(error);
   }
+}
+
+function many(count, thing) {
+  return `${count.toLocaleString("en")} ${thing}${count === 1 ? "" : "s"}`;
 }
