@@ -139,7 +139,7 @@ def test_parquet_has_its_values(previews: Previews, tmp_path: Path, axe: str, co
     pq.write_table(make_table(), tmp_path / "a.parquet", compression=compression)
     with previews.opened("table", tmp_path / "a.parquet") as shown:
         assert shown.wait() == "ready", shown.sentence
-        assert shown.sentence == "3 rows in 1 groups, 9 columns"
+        assert shown.sentence == "3 rows in 1 group, 9 columns"
         assert names_of(shown) == make_table().column_names
         assert rows_of(shown) == [
             [
