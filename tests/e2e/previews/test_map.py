@@ -619,3 +619,22 @@ def test_damaged_pmtiles_are_told_of(
         assert shown.wait() == state, shown.sentence
         assert sentence in shown.sentence
         assert shown.problems == []
+
+
+@pytest.mark.parametrize(
+    ("tile", "sentence"),
+    [
+        (field(3, b"") * 1000, "too many layers"),
+        (field(3, field(3, b"") * 4_000_001), "too many points"),
+        (field(3, field(4, b"") * 4_000_001), "too many points"),
+        (layer("land", [field(3, 3) + field(4, varint(1 << 3 | 7) * 4_000_001)], {}), "too many points"),
+    ],
+)
+def test_small_tiles_that_name_millions_take_no_memory(
+    previews: Previews, tmp_path: Path, tile: bytes, sentence: str
+) -> None:
+    (tmp_path / "a.pmtiles").write_bytes(one_tile(tile))
+    with previews.opened("map", tmp_path / "a.pmtiles", more="&at=0,0,0") as shown:
+        assert shown.wait() == "failed"
+        assert sentence in shown.sentence
+        assert shown.problems == []
