@@ -8,6 +8,7 @@ import { PbfReader } from "pbf";
 const POINT = 1;
 const LINE = 2;
 const POLYGON = 3;
+const MAX_LAYERS = 256;
 const MAX_FEATURES = 200_000;
 const MAX_POINTS = 4_000_000;
 
@@ -18,10 +19,21 @@ export function readTile(bytes) {
   const left = { points: MAX_POINTS, features: MAX_FEATURES };
   new PbfReader(bytes).readFields((tag, _, pbf) => {
     if (tag === 3) {
+      if (layers.length === MAX_LAYERS) {
+        throw new Error("A tile has too many layers to be shown.");
+      }
       layers.push(readLayer(pbf, pbf.readVarint() + pbf.pos, left));
     }
   }, null);
   return layers;
+}
+
+// Counts what takes memory, though it may be a byte of the tile: points, and the names and values of properties.
+function count(left) {
+  left.points -= 1;
+  if (left.points < 0) {
+    throw new Error("A tile has too many points to be shown.");
+  }
 }
 
 function readLayer(pbf, end, left) {
@@ -37,8 +49,10 @@ function readLayer(pbf, end, left) {
         }
         layer.features.push(readFeature(pbf, pbf.readVarint() + pbf.pos, layer, left));
       } else if (tag === 3) {
+        count(left);
         layer.keys.push(pbf.readString());
       } else if (tag === 4) {
+        count(left);
         layer.values.push(readValue(pbf, pbf.readVarint() + pbf.pos));
       } else if (tag === 5) {
         layer.extent = pbf.readVarint();
@@ -98,19 +112,17 @@ function readGeometry(pbf, end, left) {
   while (pbf.pos < end) {
     const command = pbf.readVarint();
     if ((command & 7) === 7) {
-      ring?.push(ring[0], ring[1]); // How often a ring is closed does not matter.
+      count(left);
+      ring?.push(ring[0], ring[1]); // How often at once a ring is closed does not matter.
       continue;
     }
     if ((command & 7) !== 1 && (command & 7) !== 2) {
       throw new Error("A tile has a geometry that cannot be read.");
     }
-    for (let count = command >>> 3; count > 0 && pbf.pos < end; count -= 1) {
+    for (let times = command >>> 3; times > 0 && pbf.pos < end; times -= 1) {
       x += pbf.readSVarint();
       y += pbf.readSVarint();
-      left.points -= 1;
-      if (left.points < 0) {
-        throw new Error("A tile has too many points to be shown.");
-      }
+      count(left);
       if ((command & 7) === 1) {
         ring = [x, y];
         rings.push(ring);
