@@ -30,7 +30,7 @@ _PYRAMID = Preview("pyramid.html")
 _ZARR = Preview("zarr.html")
 
 _EXTENSIONS: dict[str, tuple[str, ...]] = {
-    "fits.html": ("fits", "fit", "fts"),
+    "fits.html": ("fits", "fit", "fts", "fits.gz"),
     "json.html": ("json", "geojson"),
     "map.html": ("pmtiles", "tif", "tiff"),
     "media.html": (
@@ -64,8 +64,10 @@ def find_preview(name: str) -> Preview | None:
     """
     if name.endswith("/"):
         return _ZARR if name.lower().endswith(_ZARR_ENDS) else None
-    stem, dot, extension = name.rpartition(".")
-    return _BY_EXTENSION.get(extension.lower()) if stem and dot else None
+    # Of "a.fits.gz" both: the page unpacks it.
+    stem, dot, extension = name.lower().removesuffix(".gz").rpartition(".")
+    packed = ".gz" if name.lower().endswith(".gz") else ""
+    return _BY_EXTENSION.get(extension + packed) if stem and dot else None
 
 
 def find_folder_preview(names: Iterable[str]) -> Preview | None:

@@ -37,7 +37,7 @@ from kdr_wsgi.predecessor import explain_route
 Level = Literal["ok", "note", "bad"]
 
 #: What of `hub/static` no page or viewer of ours works without.
-PAGES = ("absolute.js", "preview")
+PAGES = ("absolute.js", "openseadragon", "preview")
 
 
 @dataclass(frozen=True, slots=True)

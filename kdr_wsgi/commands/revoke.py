@@ -17,7 +17,9 @@ def _run(options: argparse.Namespace) -> int:
     hub = find_hub(options)
     key = find_hash(options.key, keys_of(hub))
     if not hub.registrar.revoke(key):
-        raise CommandError(f"the key {options.key!r} is not registered; kdr list shows what is")
+        raise CommandError(
+            f"the key {options.key!r} is not registered; kdr list shows what is, whole, or 8 digits of a hash"
+        )
     if is_terminal(sys.stderr):
         print(f"revoked {printable(key)}", file=sys.stderr)
     return 0

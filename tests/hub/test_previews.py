@@ -27,6 +27,7 @@ from hub.previews import Preview, find_folder_preview, find_preview, preview_url
         ("stars.parquet", "table.html"),
         ("places.geojson", "json.html"),
         ("image.dzi", "pyramid.html"),
+        ("cube.FITS.gz", "fits.html"),
         ("photo.jpeg", "media.html"),
         ("film.webm", "media.html"),
         ("cube.zarr/", "zarr.html"),

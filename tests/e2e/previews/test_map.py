@@ -547,13 +547,8 @@ def test_vector_tiles_have_layers_and_features(previews: Previews, tmp_path: Pat
 
 
 def test_beyond_the_last_zoom_tiles_are_drawn_larger(previews: Previews, tmp_path: Path) -> None:
-<<<<<<< HEAD
-    # (Each differs from the others in something that is not shown: equal ones hide the last zoom from the writer.)
-    tiles = {each: vector_tile() + field(9, index) for index, each in enumerate(all_tiles(1))}
-=======
     # Of equal tiles the writer keeps one, and says that its zoom is the last.
     tiles = {each: vector_tile() + layer(str(each), [], {}) for each in all_tiles(1)}
->>>>>>> e78d73130eb403d5d46b822f27a841179c665657
     path = write_pmtiles(tmp_path / "a.pmtiles", TileType.MVT, tiles)
     # At zoom 3, 1/8 of a tile of zoom 1 to the right and below of its corner: the edge of the land.
     with previews.opened("map", path, more="&at=0,0,3") as shown:
@@ -584,13 +579,8 @@ def archive(directory: bytes, tile: bytes = b"", **changes: int) -> bytes:
     for name, value in changes.items():
         numbers[int(name.removeprefix("number"))] = value
     head = b"PMTiles\x03" + struct.pack("<11Q", *numbers)
-<<<<<<< HEAD
-    head += bytes([1, 1, 1, 1, 0, 0]) + struct.pack("<4i", -1_800_000_000, -850_000_000, 1_800_000_000, 850_000_000)
-    return head.ljust(127, b"\0") + directory + tile
-=======
     head += bytes([1, 1, 1, 1, 0, 2]) + struct.pack("<4i", -1_800_000_000, -850_000_000, 1_800_000_000, 850_000_000)
     return head.ljust(127, b"\0") + directory + tile + b"{}"
->>>>>>> e78d73130eb403d5d46b822f27a841179c665657
 
 
 def one_tile(tile: bytes) -> bytes:
