@@ -63,7 +63,7 @@ class Publication:
 
     @property
     def expires_at(self) -> float | None:
-        """When it ends, in seconds since the epoch; None: when it is revoked."""
+        """Seconds since the epoch at which it ends; None if nothing but a revocation ends it."""
         return self.registration.expires_at
 
     def revoke(self) -> bool:
