@@ -121,7 +121,7 @@ def test_the_page_shows_what_is_published_and_what_is_read_of_it(
         expect(page.locator("#rows tr").first).to_contain_text("later/", timeout=SECONDS)
         expect(row_of(page, "0.png")).to_have_count(0, timeout=SECONDS)
         # Its links lead to what is published.
-        row.get_by_role("link").click()
+        row.locator("a.link").click()
         expect(page.get_by_role("link", name="2.png")).to_be_visible()
 
 
@@ -133,7 +133,7 @@ def test_rows_are_sorted_and_filtered(
         hub.serve_tree(tmp_path / name, visibility="public" if name == "beta" else "private")
 
     def names(page: Page) -> list[str]:
-        return page.locator("#rows a").all_inner_texts()
+        return page.locator("#rows a.link").all_inner_texts()
 
     with looking(browser, jupyter) as page:
         expect(page.locator("tr[data-key]")).to_have_count(3, timeout=SECONDS)
@@ -196,7 +196,7 @@ def test_without_a_script_it_is_a_plain_table(
         for fact in ("tiles/", "tree", str(tiles), "chosen", "users", "never", "1,000", "UTC"):
             expect(row).to_contain_text(fact)
         expect(page.get_by_role("searchbox")).to_be_hidden()
-        row.get_by_role("link").click()
+        row.locator("a.link").click()
         expect(page.get_by_role("link", name="2.png")).to_be_visible()
 
 
