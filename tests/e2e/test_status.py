@@ -122,7 +122,7 @@ def test_the_page_shows_what_is_published_and_what_is_read_of_it(
         expect(row_of(page, "0.png")).to_have_count(0, timeout=SECONDS)
         # Its links lead to what is published.
         row.locator("a.link").click()
-        expect(page.get_by_role("link", name="2.png")).to_be_visible()
+        expect(page.get_by_role("link", name="2.png", exact=True)).to_be_visible()
 
 
 def test_rows_are_sorted_and_filtered(
@@ -197,7 +197,7 @@ def test_without_a_script_it_is_a_plain_table(
             expect(row).to_contain_text(fact)
         expect(page.get_by_role("searchbox")).to_be_hidden()
         row.locator("a.link").click()
-        expect(page.get_by_role("link", name="2.png")).to_be_visible()
+        expect(page.get_by_role("link", name="2.png", exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
