@@ -113,11 +113,12 @@ class Setting:
 
 
 def make_data(folder: Path) -> None:
-    """Make what the pages' blocks publish: a pyramid of a few tiles, and a file."""
+    """Make what the pages' blocks publish: a pyramid of a few tiles, as an archive too, and a file."""
     for tile in ("0/0/0_0", "3/1/1_2"):
         path = folder / "tiles" / f"{tile}.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (256, 256), "navy").save(path)
+    shutil.make_archive(str(folder / "tiles"), "zip", folder / "tiles")
     for name in ("cube.fits", "cube.dat"):
         (folder / name).write_bytes(b"SIMPLE  =                    T".ljust(2880))
 
