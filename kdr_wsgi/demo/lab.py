@@ -142,10 +142,21 @@ def _kernel(jupyter: _Jupyter) -> Iterator[Callable[[str], str]]:
     client.load_connection_file()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=_START_SECONDS)
+        _wait_for_kernel(client)
         yield lambda code: _execute(client, code)
     finally:
         client.stop_channels()
+
+
+def _wait_for_kernel(client: BlockingKernelClient) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            client.wait_for_ready(timeout=left)
+            return
+        except RuntimeError:  # A kernel that is busy importing misses a heartbeat, and is called dead.
+            time.sleep(0.1)
+    raise DemoError("the notebook's kernel does not start; run the command again when the machine is less busy")
 
 
 def _execute(client: BlockingKernelClient, code: str) -> str:
