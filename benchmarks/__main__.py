@@ -154,7 +154,7 @@ def notes(options: argparse.Namespace) -> dict[str, str]:
     granian = "" if peers.can_choose_server() else " kdr-wsgi under granian was started by granian's own command."
     return {
         questions.DIRECT: f"{same}: only the applications differ. A constant answer is of the kind that was asked for: "
-        "20 KB, an empty 304, 64 KiB, an empty 404. Each once: a walk over a tree that is larger than the 64 MiB that "
+        "20 kB, an empty 304, 64 KiB, an empty 404. Each once: a walk over a tree that is larger than the 64 MiB that "
         f"a worker keeps, so nothing comes from the process's memory; the system's page cache was {disk}.{granian}",
         questions.BY_CONNECTIONS: "One worker has the first core, and wrk the last; two workers and wrk share all.",
         jupyter.THROUGH_JUPYTER: "The Jupyter server has the first core, and what stands behind it and wrk the last.",

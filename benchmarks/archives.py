@@ -48,7 +48,7 @@ QUESTIONS = {
   local file = math.random(0, @MEMBERS - 1)
   return wrk.format("GET", wrk.path .. math.floor(file / @PER_FOLDER) .. "/" .. file .. ".png")
 end""",
-    "one of 1,000 tiles of 20 KB": """request = function()
+    "one of 1,000 tiles of 20 kB": """request = function()
   return wrk.format("GET", wrk.path .. "tiles/" .. math.random(0, @TILES - 1) .. ".png")
 end""",
     "one of 1,000 JSON files, as gzip": """wrk.headers["Accept-Encoding"] = "gzip"

@@ -107,7 +107,7 @@ BROWSER = {
 }
 
 #: The table of the run of everything.
-THROUGH_JUPYTER = "Through a Jupyter server, tiles of 20 KB"
+THROUGH_JUPYTER = "Through a Jupyter server, tiles of 20 kB"
 
 #: Of the gunicorn behind jupyter-server-proxy; as `benchmarks.direct` has by default.
 THREADS = 16

@@ -34,7 +34,7 @@ BARS = {
 }
 OURS = (KDR.name, KDR_GRANIAN.name)
 
-PANELS = {"tiles": "tiles of 20 KB", "ranges": "64 KiB ranges of a 1 GiB file", "304s": "304 Not Modified"}
+PANELS = {"tiles": "tiles of 20 kB", "ranges": "64 KiB ranges of a 1 GiB file", "304s": "304 Not Modified"}
 
 OUR_COLOUR, OTHER_COLOUR = "#1f6fb4", "#b4b9bf"
 FLOORS = {FLOOR: ("gunicorn, constant answer", "--"), FLOOR_GRANIAN: ("granian, constant answer", ":")}

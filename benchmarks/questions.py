@@ -138,7 +138,7 @@ def _with_one_gunicorn(peers: tuple[Peer, ...]) -> tuple[Peer, ...]:
 
 
 QUESTIONS = (
-    Question("tiles", Column("tiles", (DIRECT, BY_CONNECTIONS), "20 KB tiles"), READERS + floors("tile")),
+    Question("tiles", Column("tiles", (DIRECT, BY_CONNECTIONS), "20 kB tiles"), READERS + floors("tile")),
     Question(
         "304s",
         Column("304s", (DIRECT,), "304"),

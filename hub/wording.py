@@ -11,10 +11,10 @@ from hub.registration import Registration
 _READERS = {
     "private": "only you",
     "users": "whoever is logged in",
-    "public": "anyone who can reach the server",
+    "public": "everyone",
 }
 
-_UNITS = ("KB", "MB", "GB", "TB", "PB")
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def say_readers(registration: Registration) -> str:

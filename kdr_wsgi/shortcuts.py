@@ -12,7 +12,7 @@ from kdr_wsgi.targets import is_quoted
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Of so many URLs, at about 1 KB each. Past that all are forgotten.
+#: Of so many URLs, at about 1 kB each. Past that all are forgotten.
 CAPACITY = 4096
 
 #: An entry has any number of spellings (``a//./b``), which are not to fill the memory.

@@ -237,7 +237,7 @@ def _row(published: Published) -> Row:
         path=path,
         facts=", ".join(facts),
         readers=", ".join(registration.audience) or registration.visibility,
-        ends=_moment(registration.expires_at) or "never",
+        ends=_moment(registration.expires_at) or "when revoked",
         hits=_UNKNOWN if usage is None else f"{usage.hits:,}",
         body_bytes=_UNKNOWN if usage is None else f"{usage.body_bytes:,}",
         last_access=_UNKNOWN if usage is None else _moment(usage.last_at) or "never",

@@ -28,7 +28,7 @@ from kdr_wsgi.versions import FileVersion
 #: Up to here a file is read when it is opened: for so few bytes, sendfile(2) costs more than it saves.
 SMALL_FILE_BYTES = 65536
 
-#: What is promised of so many entries is kept ready, at about 2 KB each.
+#: What is promised of so many entries is kept ready, at about 2 kB each.
 _PROMISES = 4096
 
 _Opened = TypeVar("_Opened")

@@ -98,7 +98,7 @@ def describe_readers(registration: Registration) -> str:
 def describe_end(registration: Registration) -> str:
     """Return when a registration ends, seen from now."""
     if registration.expires_at is None:
-        return "for ever"
+        return "when revoked"
     if registration.is_expired():
         return "expired"
     return f"{registration.expires_at - time.time():.0f} s left"

@@ -184,12 +184,12 @@ def _screen(looked_at: Rows, rates: Rates, size: tuple[int, int]) -> RenderableT
 
     rows, trouble = looked_at
     width, height = size
-    columns = tables.columns_of(rows)
-    head = Text(f"{len(rows):,} registered", style="bold")
+    columns = tables.columns_of(rows)[::-1]
+    head = Text(f"{len(rows):,} registered", style="bold", no_wrap=True, overflow="crop")
     if any(row.usage for row in rows):
         hits, sent_bytes = rates.total()
         head.append(f", {hits:,.1f} requests/s, {tables.describe_bytes(sent_bytes)}/s")
-        columns[1:1] = [
+        columns[:0] = [
             tables.Column("REQ/S", lambda row: Text(f"{rates.of(row)[0]:,.1f}"), is_number=True),
             tables.Column("SENT/S", lambda row: Text(f"{tables.describe_bytes(rates.of(row)[1])}/s"), is_number=True),
         ]
@@ -197,9 +197,7 @@ def _screen(looked_at: Rows, rates: Rates, size: tuple[int, int]) -> RenderableT
     order = sorted(rows, key=lambda row: (rates.of(row), row.usage.last_at or 0.0 if row.usage else 0.0), reverse=True)
     room = max(1, height - _OTHER_LINES)
     shown = order[:room]
-    if width < tables.TABLE_COLUMNS:
-        columns = columns[1:3] if len(columns) > 3 else columns[:1]
-    table = tables.make_table(shown, columns, short.__getitem__, is_cut=True)
+    table = tables.make_lines(shown, columns, short.__getitem__, width)
     rest = f"and {len(rows) - room:,} more; " if len(rows) > room else ""
     foot = Text(f"{rest}q: end", style="dim")
     return Group(head, Text(trouble, style="red"), table, foot)

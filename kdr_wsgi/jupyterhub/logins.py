@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 5.0
 #: How long it is not asked again after it did not answer, so that no thread waits for nothing.
 _REST_SECONDS = 1.0
 
-#: Logins that are remembered, at about 1 KB each.
+#: Logins that are remembered, at about 1 kB each.
 CAPACITY = 20_000
 
 #: What lets an administrator, or a Prometheus server, read the hub's own metrics; and ours.

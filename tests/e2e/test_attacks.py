@@ -502,7 +502,7 @@ def test_what_is_too_long_is_refused(front: Front, tree: Path, target: str, line
     (tree / "a").write_bytes(b"content")
     url = front.hub.serve_tree(tree, visibility="public")
     received = front.ask_raw(request_of(front, url + target, *lines))
-    # Tornado, and whoever has not read all, may end the connection instead; granian takes some 400 KB.
+    # Tornado, and whoever has not read all, may end the connection instead; granian takes some 400 kB.
     allowed = (400, 404, 414, 431) if sum(map(len, lines)) != 65541 else (200, 400, 431)
     assert received == b"" or int(received[9:12]) in allowed
     assert front.ask(f"{url}a").body == b"content"

@@ -98,7 +98,7 @@ def test_the_page_shows_what_is_published_and_what_is_read_of_it(
         row = row_of(page, "tiles/")
         expect(row).to_contain_text(str(tiles), timeout=SECONDS)
         expect(row).to_contain_text("only you")
-        expect(row.locator(".ends")).to_have_text("never")
+        expect(row.locator(".ends")).to_have_text("when revoked")
         expect(row.locator(".size")).to_have_text("3 kB3 files", timeout=SECONDS)
         expect(row.locator(".last")).to_have_text("never")
         expect(row_of(page, "0.png")).to_contain_text("everyone")
@@ -193,7 +193,7 @@ def test_without_a_script_it_is_a_plain_table(
     wait_until(lambda: "chosen" in read_usage(jupyter.registry), "nothing is counted")
     with looking(browser, jupyter, java_script_enabled=False) as page:
         row = page.locator("#rows tr")
-        for fact in ("tiles/", "tree", str(tiles), "chosen", "users", "never", "1,000", "UTC"):
+        for fact in ("tiles/", "tree", str(tiles), "chosen", "users", "when revoked", "1,000", "UTC"):
             expect(row).to_contain_text(fact)
         expect(page.get_by_role("searchbox")).to_be_hidden()
         row.locator("a.link").click()

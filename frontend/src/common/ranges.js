@@ -7,7 +7,7 @@ import { countBytes } from "./page.js";
 const BLOCK_BYTES = 65536;
 const KEPT_BLOCKS = 1024;
 
-// One request asks for so many ranges and bytes at most; relays and servers refuse header fields of 8 KB and more.
+// One request asks for so many ranges and bytes at most; relays and servers refuse header fields of 8 kB and more.
 const MAX_RANGES = 280;
 const MAX_RANGE_CHARACTERS = 6500;
 const REQUEST_BYTES = 1024 * 1024;

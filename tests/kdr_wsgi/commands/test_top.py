@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -108,7 +109,30 @@ def test_what_is_used_most_stands_first_and_what_has_no_room_is_counted(capsys: 
     console.print(top._screen(now, rates, console.size))
     head, _, titles, *lines, end = capsys.readouterr().out.splitlines()
     assert head.strip() == "4 registered, 10.0 requests/s, 2.0 MB/s"
-    assert titles.split()[:2] == ["KEY", "KIND"]
+    assert titles.split()[:2] == ["KEY", "REQ/S"]
     assert [line.split()[0] for line in lines] == ["busy", "idle", "old"]
-    assert lines[0].split()[2:5] == ["10.0", "2.0", "MB/s"]
+    assert lines[0].split()[1:4] == ["10.0", "2.0", "MB/s"]
     assert end.strip() == "and 1 more; q: end"
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [(8, ["KEY"]), (36, ["KEY", "PATH"]), (80, ["KEY", "REQ/S", "SENT/S", "LAST READ", "SENT", "HITS", "PATH"])],
+)
+def test_in_a_narrow_terminal_each_line_says_what_tells_paths_apart(
+    width: int, heads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    def published(name: str) -> Row:
+        registration = Registration(f"a-{name}", "tree", os.fsencode(f"/home/ada/surveys/2026/january/{name}"))
+        return Row(Published(registration, Usage(7, 7_000_000, 1e9), is_missing=name == "gone"), "")
+
+    console = Console(width=width, height=10, highlight=False, markup=False)
+    console.print(top._screen(Rows([published("tiles"), published("gone")], ""), Rates(), console.size))
+    _, _, titles, *lines, _ = capsys.readouterr().out.splitlines()
+    assert re.split(r"  +", titles.strip()) == heads
+    assert len(lines) == 2
+    if "PATH" in heads:
+        assert "\N{HORIZONTAL ELLIPSIS}" in lines[0] and lines[0].rstrip().endswith("/tiles")
+        assert "missing: " in lines[1] and lines[1].rstrip().endswith("/gone")
