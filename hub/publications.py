@@ -150,7 +150,7 @@ def _show_row(one: Publication, deadline: float) -> str:
     seen = ""
     if preview is not None:
         address, label = escape(preview_address(one.url, registration, preview)), f"Preview of {escape(name)}"
-        seen = f' <a href="{address}" target="_blank" rel="noopener" aria-label="{label}">Preview</a>'
+        seen = f' <a class="kdr-seen" href="{address}" target="_blank" rel="noopener" aria-label="{label}">Preview</a>'
     trust = " (trusted)" if registration.trusted else ""
     kind = say_kind(registration)
     cells = (

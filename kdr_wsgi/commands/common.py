@@ -83,6 +83,11 @@ def register(
     if extension:
         what = "is a directory" if os.path.isdir(path) else "is published by its members (--tree)"
         raise CommandError(f"--extension is for files, and {path!r} {what}")
+    if content and not os.path.isdir(path):
+        raise CommandError(
+            "--content gives no key to the members of an archive: publish the archive itself, without --tree, or "
+            "unpack it and publish the directory"
+        )
     return hub.serve_tree(path, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
 
 

@@ -41,8 +41,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         type=parse_visibility,
         action="append",
-        help=f"who may read: {', '.join(VISIBILITIES)} (you alone, the default; who is logged in; all); at a hub's "
-        "shared relay server also user:NAME and group:NAME, several of them if it is repeated",
+        help=f"who may read: {', '.join(VISIBILITIES)} (only you, which is the default; whoever is logged in; "
+        "everyone); at a hub's shared relay server also user:NAME and group:NAME, several of them if it is repeated",
     )
     completing.set_completer(visibility, completing.one_of(*VISIBILITIES, "user:", "group:"))
     ttl = parser.add_argument("--ttl", metavar="S", type=float, help="seconds until it ends by itself (default: never)")
@@ -80,7 +80,7 @@ COMMAND = Command(
     "the server's address goes in front.",
     examples=(
         ("kdr publish tiles", "a directory, for you alone"),
-        ("kdr publish cube.fits --visibility public --ttl 3600", "for everybody, for an hour"),
+        ("kdr publish cube.fits --visibility public --ttl 3600", "for everyone, for an hour"),
         ("kdr publish cube.dat --extension .fits --key cube", "under another name, and a key of your choice"),
         ("kdr publish tiles.zip --tree", "the members of an archive, which is not unpacked"),
         ("kdr publish tiles --content --snapshot kept", "a URL that never names anything else"),

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import socket
 import sys
 from contextlib import ExitStack, closing
 
-from hub import JupyterRelayHub
+from hub import JupyterRelayHub, PublishedURL
 from hub.servers import announced
 from kdr_wsgi.commands import completing
-from kdr_wsgi.commands.common import Command, CommandError, parse_positive_int, register, registry_path
+from kdr_wsgi.commands.common import (
+    Command,
+    CommandError,
+    describe_readers,
+    parse_positive_int,
+    register,
+    registry_path,
+)
 from kdr_wsgi.servers import SERVERS, Run, find_runner
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
 
@@ -67,9 +75,23 @@ def _run(options: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     with listener:
         with closing(hub.registry):
-            published = [register(hub, path, visibility="public") for path in options.publish]
+            published = [_publish(hub, path) for path in options.publish]
         _run_server(run, listener, config, settings, options.workers, [str(url) for url in published])
     return 0
+
+
+def _publish(hub: JupyterRelayHub, path: str) -> PublishedURL:
+    """Publish for whoever connects, and warn if that had been for fewer."""
+    before = {registration.key: registration for registration in hub.registry.registrations()}
+    url = register(hub, path, visibility="public")
+    if url.key in before and before[url.key].visibility != "public":
+        readers, place = describe_readers(before[url.key]), shlex.quote(path)
+        print(
+            f"kdr: warning: {place} was registered already ({readers}), and is public from now on; "
+            f"to take that back: kdr publish {place}",
+            file=sys.stderr,
+        )
+    return url
 
 
 def _run_server(

@@ -146,7 +146,7 @@ def _end_of(path: Text, width: int) -> Text:
 def print_rows(console: Console, rows: Sequence[Row], *, is_wide: bool) -> None:
     """Print registrations; hashed keys as short as they still are one's own, where the whole ones have no room.
 
-    Where a table has no room for its paths each has a line of its own. With `is_wide` all is whole, and each row a line.
+    Where a table has no room for its paths each has a line of its own. With `is_wide` all is whole, each row a line.
     """
     columns = columns_of(rows)
     table = make_table(rows, columns, lambda key: key)

@@ -195,6 +195,7 @@ function rowOf(index) {
 // Puts all that is shown into the table or, where that is too much, what is in view, between two rows of empty space.
 function place() {
   nothing.hidden = shown.length > 0;
+  nothing.textContent = names.length > 0 ? "No name has that in it." : "Nothing is here.";
   placed = new Map();
   if (shown.length <= ROWS) {
     table.removeAttribute("aria-rowcount");

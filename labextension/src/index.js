@@ -3,6 +3,7 @@ import { ILayoutRestorer } from '@jupyterlab/application';
 import {
   ICommandPalette,
   IFrame,
+  IThemeManager,
   MainAreaWidget,
   ToolbarButton,
   WidgetTracker
@@ -19,6 +20,12 @@ const CATEGORY = 'Kernel Data Relay';
 
 const icon = new LabIcon({ name: 'kdr-wsgi:folder', svgstr: drawing });
 
+/** Return the address of the page, in the theme that JupyterLab has now. */
+function inTheme(address) {
+  const theme = document.body.dataset.jpThemeLight === 'false' ? 'dark' : 'light';
+  return `${address}?theme=${theme}`;
+}
+
 /** Return a tab's content that shows the page at `address`. */
 function makeTab(address) {
   const content = new IFrame();
@@ -26,7 +33,7 @@ function makeTab(address) {
   // The page is the server's own, and acts with the login of who looks at it, as in a tab of the browser.
   frame.removeAttribute('sandbox');
   frame.title = 'Published files';
-  content.url = address;
+  content.url = inTheme(address);
   content.title.label = 'Published files';
   content.title.icon = icon;
   content.title.closable = true;
@@ -38,7 +45,7 @@ function makeTab(address) {
       icon: refreshIcon,
       tooltip: 'Load the page again',
       onClick: () => {
-        content.url = address;
+        content.url = inTheme(address);
       }
     })
   );
@@ -58,8 +65,8 @@ const plugin = {
   id: 'kdr-wsgi:plugin',
   description: 'Shows what is published through the Kernel Data Relay.',
   autoStart: true,
-  optional: [ICommandPalette, ILauncher, IMainMenu, ILayoutRestorer],
-  activate: (app, palette, launcher, menu, restorer) => {
+  optional: [ICommandPalette, ILauncher, IMainMenu, ILayoutRestorer, IThemeManager],
+  activate: (app, palette, launcher, menu, restorer, themes) => {
     // The server extension says it; without that one there is no page.
     const route = PageConfig.getOption('kdrRoute');
     if (!route) {
@@ -88,6 +95,11 @@ const plugin = {
           app.shell.add(tab, 'main');
         }
         app.shell.activateById(tab.id);
+      }
+    });
+    themes?.themeChanged.connect(() => {
+      if (tab && !tab.isDisposed) {
+        tab.content.url = inTheme(address);
       }
     });
     palette?.addItem({ command: COMMAND, category: CATEGORY, args: { isPalette: true } });

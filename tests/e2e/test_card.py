@@ -158,6 +158,43 @@ def test_a_card_shows_and_its_button_revokes(
         assert wrong == []
 
 
+def test_what_was_revoked_elsewhere_looks_so_where_the_notebook_is_seen_again(
+    browser: Browser, jupyter: JupyterServer
+) -> None:
+    write_notebook(jupyter.folder / "home", "elsewhere", tuple(c.replace("GALAXY", "elsewhere") for c in CELLS))
+    with opened(browser, jupyter, "lab", "elsewhere") as (page, wrong):
+        run_all(page, "lab")
+        card = page.locator(".kdr-one[data-kdr-key=pywwt_elsewhere]").first
+        card.get_by_role("button", name="Revoke galaxy").wait_for()
+        card.get_by_text("whoever is logged in").wait_for()
+        hub = JupyterRelayHub(registry=jupyter.registry, base_url=BASE)
+        assert hub.registry.revoke("pywwt_elsewhere")
+        hub.registry.close()
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        card.get_by_text("Not published any more").wait_for()
+        page.locator("tr[data-kdr-key=pywwt_elsewhere]").get_by_text("Not published any more").wait_for()
+        for gone in (card.get_by_text("whoever is logged in"), card.locator("details"), card.get_by_role("button")):
+            assert not gone.is_visible()
+        assert page.locator("tr[data-kdr-key=pywwt_HOSTILE]").get_by_role("button").is_visible()
+        assert wrong == []
+
+
+def test_a_preview_in_a_dark_notebook_is_dark(browser: Browser, jupyter: JupyterServer) -> None:
+    write_notebook(jupyter.folder / "home", "dark", (*CELLS[:2], "hub.list()"))
+    with opened(browser, jupyter, "lab", "dark") as (page, _):
+        page.wait_for_function("document.body.dataset.jpThemeLight")
+        page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+        run_all(page, "lab")
+        card = page.locator(".kdr-one[data-kdr-key=pywwt_GALAXY]").first
+        card.locator("summary").click()
+        shown = card.frame_locator("iframe").locator("body")
+        shown.wait_for()
+        red, green, blue = shown.evaluate(
+            "body => getComputedStyle(body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+        )
+        assert max(red, green, blue) < 60
+
+
 def test_a_revocation_that_fails_says_what_to_call(browser: Browser, jupyter: JupyterServer) -> None:
     write_notebook(jupyter.folder / "home", "fails", (*CELLS[:2], "hub.list()"))
     with opened(browser, jupyter, "lab", "fails") as (page, _):
@@ -257,11 +294,14 @@ def test_jupyter_finds_what_jupyterlab_loads() -> None:
 def test_a_tile_of_jupyterlab_opens_the_page_of_what_is_published(browser: Browser, jupyter: JupyterServer) -> None:
     need_tile()
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.route(f"**/{ROUTE}/_status", lambda route: route.fulfill(body="<h1>The page</h1>", content_type="text/html"))
+    page.route(f"**/{ROUTE}/_status?*", lambda route: route.fulfill(body="<h1>The page</h1>", content_type="text/html"))
     page.goto(f"{jupyter.origin}{BASE}lab?token={TOKEN}&reset")
     page.locator(".jp-LauncherCard").get_by_text("Published files").click(timeout=60_000)
     frame = page.frame_locator("iframe[title='Published files']")
     frame.get_by_role("heading", name="The page").wait_for()
+    shown = page.locator("iframe[title='Published files']").get_attribute("src")
+    assert shown is not None
+    assert shown.endswith("/_status?theme=light")
     with page.context.expect_page() as tab:
         page.get_by_role("button", name="Open in a browser tab").click()
     assert tab.value.url == f"{jupyter.origin}{BASE}{ROUTE}/_status"

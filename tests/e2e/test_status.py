@@ -125,6 +125,25 @@ def test_the_page_shows_what_is_published_and_what_is_read_of_it(
         expect(page.get_by_role("link", name="2.png", exact=True)).to_be_visible()
 
 
+def test_in_a_tab_of_jupyterlab_it_has_its_theme_and_opens_links_beside_it(
+    jupyter: JupyterServer, hub: JupyterRelayHub, browser: Browser, tiles: Path
+) -> None:
+    hub.serve_tree(tiles)
+    with logged_in(browser, jupyter, color_scheme="light") as page:
+        page.route("**/frame", lambda route: route.fulfill(body="", content_type="text/html"))
+        page.goto(f"{jupyter.origin}{BASE}frame")
+        page.evaluate(
+            "address => { const frame = document.createElement('iframe'); frame.src = address; "
+            "document.body.replaceChildren(frame); }",
+            f"{STATUS}?theme=dark",
+        )
+        frame = page.frame_locator("iframe")
+        expect(frame.locator("a.link").first).to_have_attribute("target", "_blank", timeout=SECONDS)
+        assert frame.locator("html").evaluate("root => getComputedStyle(root).colorScheme") == "dark"
+        seen = frame.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        assert seen == "rgb(18, 21, 27)"
+
+
 def test_rows_are_sorted_and_filtered(
     jupyter: JupyterServer, hub: JupyterRelayHub, browser: Browser, tmp_path: Path
 ) -> None:

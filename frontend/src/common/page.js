@@ -4,12 +4,14 @@
 // read in data-bytes.
 
 import { confineToRelay, depthOf, findSource, nameOf } from "./source.js";
+import { applyTheme } from "./theme.js";
 
 const root = document.documentElement;
 let readBytes = 0;
 
 // Runs `show(source)` and tells how it went; `show` returns the sentence that says what is seen, or nothing.
 export async function run(show) {
+  applyTheme();
   say("loading", "Reading …");
   try {
     confineToRelay();

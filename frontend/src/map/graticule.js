@@ -3,6 +3,7 @@
 // `world` is { toGeo(latlng) -> [x, y] or null, toMap(x, y) -> latlng or null, isDegrees, limits: [west, south, east, north] }.
 
 import L from "leaflet";
+import { onThemeChange } from "../common/theme.js";
 
 const STEPS = [90, 45, 30, 15, 10, 5, 2, 1];
 const LINES = 5;
@@ -18,8 +19,7 @@ export const Graticule = L.Layer.extend({
     this._canvas = L.DomUtil.create("canvas", "graticule leaflet-zoom-hide", map.getPane("overlayPane"));
     this._canvas.setAttribute("aria-hidden", "true");
     map.on("moveend zoomend viewreset resize", this._draw, this);
-    this._theme = matchMedia("(prefers-color-scheme: dark)");
-    this._theme.addEventListener("change", () => this._draw());
+    onThemeChange(() => this._draw());
     this._draw();
   },
 

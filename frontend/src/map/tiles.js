@@ -6,6 +6,7 @@ import { recall, recallNumbers, remember } from "../common/address.js";
 import { tick } from "../common/forms.js";
 import { Kept } from "../common/kept.js";
 import { element, factList, formatBytes, say } from "../common/page.js";
+import { isDark, onThemeChange } from "../common/theme.js";
 import { openArchive } from "./archive.js";
 import { DrawnLayer, makeMap, makePanel, watchLayer } from "./frame.js";
 import { nameDegrees } from "./graticule.js";
@@ -22,8 +23,6 @@ const MEDIA_TYPES = {
 const INKS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#3aa0dd", "#7a5cc4", "#c2334d", "#5b8c2a", "#6b7a89"];
 
 const INKS_ON_DARK = ["#56b4e9", "#ff9a4d", "#2fd1a0", "#f0a6d0", "#e0c341", "#8fd0ff", "#b7a2f5", "#ff8a98", "#a6d477", "#b3c0cc"];
-
-const theme = matchMedia("(prefers-color-scheme: dark)");
 
 const MAX_TILE_SIDE = 4096;
 const KEPT_TILES = 128;
@@ -167,7 +166,7 @@ class Tiles {
   }
 
   inkOf(name) {
-    const inks = theme.matches ? INKS_ON_DARK : INKS;
+    const inks = isDark() ? INKS_ON_DARK : INKS;
     return inks[this.layers.get(name) % inks.length];
   }
 
@@ -281,7 +280,7 @@ function showLayers(tiles, layer, map) {
     }
   };
   layer.on("load", update);
-  theme.addEventListener("change", () => layer.repaint());
+  onThemeChange(() => layer.repaint());
   map.on("moveend", update);
 }
 

@@ -177,3 +177,14 @@ def test_a_socket_that_is_not_a_dead_servers_is_not_removed(kdr: Kdr, tmp_path: 
 def test_publish_may_be_given_several_times(serve: Callable[..., Serving], tree: Path, tmp_path: Path) -> None:
     server = serve("--bind", "127.0.0.1:0", "--publish", tree, "--publish", tmp_path, lines=3)
     assert len(set(server.lines)) == 3
+
+
+def test_serve_warns_where_more_may_read_than_before(serve: Callable[..., Serving], kdr: Kdr, tree: Path) -> None:
+    (tree / "a").touch()
+    kdr("publish", tree)
+    kdr("publish", tree / "a", "--visibility", "public")
+    server = serve("--bind", "127.0.0.1:0", "--publish", tree, tree / "a", lines=3)
+    code, warned = server.stop()
+    assert (code, warned.count("warning")) == (0, 1)
+    assert f"{tree} was registered already (private), and is public from now on" in warned
+    assert f"kdr publish {tree}\n" in warned
