@@ -25,6 +25,7 @@ from hub.errors import (
     ServiceError,
 )
 from hub.jupyter_servers import running_servers
+from hub.keys import shorten_key
 from hub.registration import Registration, Source
 from hub.registry import SCHEMA_VERSION, Registry
 from hub.servers import find_servers
@@ -246,7 +247,7 @@ def _examine_registration(registration: Registration, store: ManifestStore, *, h
 
 def _examine_place(registration: Registration, place: Source, store: ManifestStore, *, has_relay: bool) -> Finding:
     kept = "snapshot of a " if place.is_kept else ""
-    what = f"{kept}{registration.kind} {registration.key!r} at {os.fsdecode(place.root)!r}"
+    what = f"{kept}{registration.kind} {shorten_key(registration.key)!r} at {os.fsdecode(place.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired", "kdr gc removes it")
     try:
