@@ -114,7 +114,10 @@ def _run_server(
             stack.enter_context(announced(settings.registry, "kdr serve", url, settings.route))
         except OSError as error:
             print(f"kdr: warning: kernels cannot see that their files are served: {error}", file=sys.stderr)
-        run(listener, config, workers, when_ready=tell)
+        try:
+            run(listener, config, workers, when_ready=tell)
+        except SettingError as error:
+            raise CommandError(str(error)) from error
 
 
 COMMAND = Command(

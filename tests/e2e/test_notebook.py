@@ -38,7 +38,7 @@ def test_the_demonstrations_notebook_shows_tile_and_viewer(browser: Browser, jup
             "response",
             lambda answer: failures.append(answer.url) if "wwtkdr" in answer.url and answer.status >= 400 else None,
         )
-        frame = page.frame_locator(".jp-OutputArea-output iframe")
+        frame = page.frame_locator(".jp-OutputArea-output iframe:not(.kdr-card iframe)")
         frame.locator("html[data-state=ready]").wait_for(timeout=60_000)
         tile = page.locator(".jp-OutputArea-output img")
         assert tile.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Route
 
 from tests.e2e.previews.conftest import Previews, Watched
 
@@ -126,7 +125,8 @@ def test_a_slice_is_chosen(previews: Previews, tmp_path: Path, axe: str, version
         assert np.array_equal(found, grey(data[:, 0], data[:, 0].min(), data[:, 0].max()))
         shown.page.locator("canvas.cells").focus()
         shown.page.keyboard.press("ArrowUp")
-        assert shown.page.locator(".where").inner_text() == f"time 2, lon 85: {float(data[2, 0, 85]):.7g}"
+        where, _, value = shown.page.locator(".where").inner_text().partition(": ")
+        assert (where, np.float32(value)) == ("time 2, lon 85", data[2, 0, 85])
         shown.page.get_by_text("About this array").click()
         assert "<img src=x onerror=alert(1)>" in shown.page.locator(".about pre").inner_text()
         assert shown.find_barriers(axe) == []
@@ -207,21 +207,6 @@ def test_multiscales_open_with_what_is_seen_whole(previews: Previews, tmp_path: 
 
 def test_folders_that_the_server_lists_are_looked_into(previews: Previews, tmp_path: Path) -> None:
     make_climate(tmp_path / "a.zarr", 3)
-
-    def answer(route: Route) -> None:
-        path = route.request.url.partition("wwtkdr/")[2].partition("?")[0]
-        folder = tmp_path / "a.zarr" / path.partition("/")[2]
-        entries = [
-            {
-                "name": each.name,
-                "href": each.name + "/" * each.is_dir(),
-                "type": "directory" if each.is_dir() else "file",
-            }
-            for each in folder.iterdir()
-        ]
-        route.fulfill(json={"entries": entries})
-
-    previews.context.route("**/?format=json", answer)
     with previews.opened("zarr", tmp_path / "a.zarr") as shown:
         assert shown.wait() == "ready", shown.sentence
         names = shown.page.locator(".arrays button span").all_inner_texts()

@@ -119,7 +119,7 @@ def test_colours_are_for_terminals_that_have_them(filled: str, registry_path: Pa
 def test_a_terminal_without_utf_8_is_told_all_the_same(kdr: Kdr, tmp_path: Path, registry_path: Path) -> None:
     (tmp_path / "m\u00fcnchen").mkdir()
     kdr("publish", tmp_path / "m\u00fcnchen", "--key", "stra\u00dfe")
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ascii_only = {"LC_ALL": "C", "PYTHONIOENCODING": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     for columns in (40, 200):
         code, shown = run_in_terminal([*KDR, "list", "--registry", str(registry_path)], columns=columns, **ascii_only)
         assert (code, "stra\\xdfe" in plain(shown), "m\\udcc3\\udcbcnchen" in plain(shown)) == (0, True, True)
