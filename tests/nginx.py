@@ -44,7 +44,8 @@ http {{
 """
 
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "nginx.conf"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLE, EXAMPLE_OF_MANY = EXAMPLES / "nginx.conf", EXAMPLES / "nginx-many.conf"
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,33 @@ def example_nginx(folder: Path, upstream: int, changed: dict[str, str] | None = 
 
     Ports and paths are replaced, and what is `changed` besides.
     """
+    servers = {"server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};"}
+    with _as_in(EXAMPLE, folder, {**servers, **(changed or {})}) as address:
+        yield address
+
+
+@contextmanager
+def nginx_before_many(folder: Path, upstreams: tuple[int, int]) -> Iterator[tuple[str, int]]:
+    """Run nginx as ``examples/nginx-many.conf`` sets it up in front of two ports; yield its address."""
+    servers = {f"server 127.0.0.1:{8000 + at} ": f"server 127.0.0.1:{port} " for at, port in enumerate(upstreams)}
+    with _as_in(EXAMPLE_OF_MANY, folder, servers) as address:
+        yield address
+
+
+@contextmanager
+def _as_in(example: Path, folder: Path, changed: dict[str, str]) -> Iterator[tuple[str, int]]:
     port = free_port()
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    configuration = EXAMPLE.read_text()
+    configuration = example.read_text()
     for written, replacement in {
         "user www-data;": "daemon off;" + ("user root;" if os.geteuid() == 0 else ""),
         "/run/nginx.pid": f"{folder}/nginx.pid",
         "/var/log/nginx/": f"{folder}/",
         "http {": f"http {{ {temporary}",
-        "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};",
         "listen 80;": f"listen 127.0.0.1:{port};",
-        **(changed or {}),
+        **changed,
     }.items():
         assert written in configuration
         configuration = configuration.replace(written, replacement)
