@@ -18,6 +18,8 @@ def opened_notebook(browser: Browser, jupyter: JupyterServer, notebook: str, *, 
     page = browser.new_page(viewport={"width": 1200, "height": height})
     page.goto(f"{jupyter.origin}{jupyter.base_url}lab/tree/{notebook}?token={jupyter.token}&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    # Whether one wants news of Jupyter.
+    page.add_style_tag(content=".Toastify { display: none }")
     run_all_cells(page)
     try:
         yield page

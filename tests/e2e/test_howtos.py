@@ -93,7 +93,7 @@ def test_the_tutorial_ends_with_a_picture_and_a_viewer(browser: Browser, jupyter
     (home / "tutorial").mkdir()
     notebook.cells.pop()
     nbformat.write(notebook, home / "tutorial" / "tutorial.ipynb")
-    with opened_notebook(browser, jupyter, "tutorial/tutorial.ipynb", height=1600) as shown:
+    with opened_notebook(browser, jupyter, "tutorial/tutorial.ipynb", height=2000) as shown:
         wait_for_end(shown)
         tile = shown.locator(".jp-OutputArea-output img")
         assert tile.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
