@@ -10,13 +10,16 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import psycopg
+
+from hub.locations import DatabaseLocation
 
 #: Of everybody who connects over TCP; no output may have it.
 PASSWORD = "Geh3im&Wort"
@@ -33,6 +36,11 @@ def close_all() -> None:
     for database in connections._databases.values():
         database.close()
     connections._databases.clear()
+
+
+def name_of(location: DatabaseLocation) -> str:
+    """Return what a database is called."""
+    return location.shown.rpartition("/")[2]
 
 
 class DatabaseServer:
@@ -102,24 +110,9 @@ class DatabaseServer:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(30)
 
-    def freeze(self) -> None:
-        """Let nothing of it answer any more, as if the network had been cut; connections stay."""
-        self._signal_all(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let it answer again."""
-        self._signal_all(signal.SIGCONT)
-
-    def _signal_all(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for process in (pid, *map(int, children)):
-            os.kill(process, number)
-
-    def url(self, database: str, *, password: str = QUOTED_PASSWORD) -> str:
+    def url(self, database: str, *, password: str = QUOTED_PASSWORD, port: int | None = None) -> str:
         """Return the URL of a database, password and all."""
-        return f"postgresql://kdr:{password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://kdr:{password}@127.0.0.1:{port or self.port}/{database}"
 
     @contextmanager
     def new_database(self) -> Iterator[str]:
@@ -149,6 +142,63 @@ class DatabaseServer:
         if os.geteuid() != 0:
             return []
         return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]
+
+
+class Wire:
+    """A way to a server that can be cut without a word: connections stay, and nothing comes through any more."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._is_cut = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Let nothing through."""
+        self._is_cut.set()
+
+    def mend(self) -> None:
+        """Let new connections through; those of before stay dead."""
+        old, self._sockets = self._sockets, []
+        self._is_cut.clear()
+        for each in old:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def close(self) -> None:
+        """End all."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.mend()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._sockets.append(client)
+            if self._is_cut.is_set():
+                continue
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets.append(server)
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if self._is_cut.is_set():
+                    return
+                sink.sendall(data)
+        if not self._is_cut.is_set():
+            for each in (source, sink):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
