@@ -120,7 +120,7 @@ def registry_at(location: Location) -> AnyRegistry:
     """
     if isinstance(location, Path):
         return Registry(location)
-    _check_installed(location)
+    check_installed(location)
     from hub.postgres.registry import PostgresRegistry
 
     return PostgresRegistry(location)
@@ -136,7 +136,7 @@ def glance_at(location: Location) -> Glance:
     """
     if isinstance(location, Path):
         return RegistryGlance(location)
-    _check_installed(location)
+    check_installed(location)
     from hub.postgres.registry import PostgresGlance
 
     return PostgresGlance(location)
@@ -162,7 +162,7 @@ def reader_source(
     if isinstance(location, Path):
         path = location
         return lambda: RegistryReader(path, prepare)
-    _check_installed(location)
+    check_installed(location)
     from hub.postgres.reader import PostgresReader
 
     shared = PostgresReader(location, prepare, grace_seconds)
@@ -173,13 +173,14 @@ def schema_version(location: Location) -> int:
     """Return the latest schema of such a registry that this installation knows."""
     if isinstance(location, Path):
         return SCHEMA_VERSION
-    _check_installed(location)
+    check_installed(location)
     from hub.postgres.schema import SCHEMA_VERSION as DATABASE_VERSION
 
     return DATABASE_VERSION
 
 
-def _check_installed(location: DatabaseLocation) -> None:
+def check_installed(location: DatabaseLocation) -> None:
+    """Raise RegistryError where the extra is missing that a database takes."""
     try:
         import psycopg  # noqa: F401  # Here, since it is an extra.
     except ImportError as error:  # Also where it is installed, and finds no libpq.

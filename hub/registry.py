@@ -234,6 +234,23 @@ class Registry:
             ).fetchall()
         return frozenset(content for (content,) in rows)
 
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return all that is stored, by the names of the tables, as it was at one moment."""
+        with self._atomic() as connection:
+            return {
+                "registration": [
+                    to_row(from_row(row)) for row in connection.execute(f"SELECT {_COLUMNS} FROM registration")
+                ],
+                "name": connection.execute("SELECT key, name FROM name").fetchall(),
+                "source": [
+                    (key, root, signature, bool(is_kept), claimed_at)
+                    for key, root, signature, is_kept, claimed_at in connection.execute(
+                        "SELECT key, root, signature, is_kept, claimed_at FROM source"
+                    )
+                ],
+                "hashed": connection.execute("SELECT path, signature, content FROM hashed").fetchall(),
+            }
+
     def journal_mode(self) -> str:
         """Return how SQLite makes a change whole: ``wal`` or ``delete``."""
         with self._reading() as connection:

@@ -301,7 +301,12 @@ class ManifestStore:
             return None
         from hub.postgres.manifests import SharedManifests  # Here, since it takes an extra.
 
-        return SharedManifests(self._registry, "" if self.folder.parent != self._shared else self.folder.name)
+        return SharedManifests(self._registry, self.owner_name)
+
+    @property
+    def owner_name(self) -> str:
+        """What tells this store from those of other users: empty, or the name of the folder."""
+        return self.folder.name if self.folder.parent == self._shared else ""
 
     def _fetch(self, database: SharedManifests, path: Path, word: bytes) -> None:
         """See to it that the copy at `path` is that of the database.
@@ -362,6 +367,15 @@ class ManifestStore:
             with suppress(FileNotFoundError):
                 if reason := find_intruder(folder):
                     raise ManifestError(str(self.folder), reason)
+
+    def shareable(self) -> Iterator[tuple[str, Path, bytes]]:
+        """Yield of each manifest and index what it is called in the folder, its path and its checksum."""
+        for path, word in (
+            *((path, _MANIFEST_WORD) for path in sorted(self.folder.glob("*.manifest"))),
+            *((path, _INDEX_WORD) for path in sorted(self.folder.glob("*/*.index"))),
+        ):
+            with suppress(ManifestError):  # What is damaged, or removed meanwhile, is of no use elsewhere either.
+                yield self._name(path), path, MappedFile(path, word).checksum
 
     def confirm(self, tree: Tree, root: bytes) -> str:
         """Return what the tree of `root` hashes to, after noting that it was so today."""

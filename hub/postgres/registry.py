@@ -198,14 +198,6 @@ class PostgresRegistry:
             for table in ("registration", "name", "source", "hashed", "secret", "usage", "manifest", "manifest_chunk"):
                 connection.execute(f"SELECT 1 FROM kdr.{table} LIMIT 1")
 
-    def copy_in(self, tables: Mapping[str, Iterable[Row]], connection: Connection) -> None:
-        """Store rows as they are, of what `hub.registry.Registry.tables` gives; servers are told once, at the end."""
-        connection.execute("SET LOCAL kdr.is_quiet = 'on'")
-        with connection.cursor() as cursor:
-            for table, rows in tables.items():
-                cursor.executemany(_COPY[table], rows)
-        connection.execute(f"SELECT pg_notify('{CHANNEL}', '')")
-
     def close(self) -> None:
         """Close the connections; the next use opens one again."""
         self._database.close()
@@ -258,6 +250,15 @@ def find(connection: Connection, key: str) -> Registration | None:
         return None
     row = connection.execute(SELECT_BY_KEY, (key,)).fetchone()
     return _complete(row) if row else None
+
+
+def copy_in(connection: Connection, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Store rows as `hub.registry.Registry.tables` gives them; servers are told once, at the end."""
+    connection.execute("SET LOCAL kdr.is_quiet = 'on'")
+    with connection.cursor() as cursor:
+        for table, rows in tables.items():
+            cursor.executemany(_COPY[table], rows)
+    connection.execute(f"SELECT pg_notify('{CHANNEL}', '')")
 
 
 def _select_keys(connection: Connection, beginning: str, limit: int) -> list[str]:

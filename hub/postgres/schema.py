@@ -10,7 +10,7 @@ import psycopg
 
 from hub.errors import RegistryError, RegistryTooNew
 from hub.locations import DatabaseLocation
-from hub.postgres.connections import Connection, Database, Row
+from hub.postgres.connections import ANSWER_SECONDS, Connection, Database, Row
 
 #: On which servers are told of changes: the key, or nothing where all may have changed.
 CHANNEL = "kdr_registry"
@@ -178,14 +178,14 @@ def _one(connection: Connection, query: str) -> Row:
 
 
 @contextmanager
-def checked(database: Database) -> Iterator[tuple[Connection, bytes]]:
+def checked(database: Database, answer_seconds: float | None = ANSWER_SECONDS) -> Iterator[tuple[Connection, bytes]]:
     """Lend a connection to a database that has the tables, in a transaction, with what tells it from any other.
 
     Raises
     ------
     RegistryError
     """
-    with database.connection() as connection:
+    with database.connection(answer_seconds) as connection:
         # Outside of the transaction, which an error would end.
         identity = check_schema(connection, database.location)
         if identity is not None:
@@ -193,5 +193,5 @@ def checked(database: Database) -> Iterator[tuple[Connection, bytes]]:
                 yield connection, identity
             return
     identity = make_schema(database)
-    with database.transaction() as connection:
+    with database.connection(answer_seconds) as connection, connection.transaction():
         yield connection, identity

@@ -17,7 +17,9 @@ from hub.content.trees import hash_tree
 from hub.errors import InvalidOption, ManifestError, RegistryError, RegistryTooNew
 from hub.locations import DatabaseLocation
 from hub.postgres import reader as reader_module
+from hub.postgres.connections import Connection
 from hub.postgres.reader import PostgresReader
+from hub.postgres.registry import find
 from hub.registration import Registration
 from hub.registries import registry_at
 from hub.secret import read_secret
@@ -86,8 +88,12 @@ def test_what_is_known_is_not_asked_again(
     registry.claim(a_tree())
     registry.claim(Registration("h", "file", b"/a", b"a", content="h"))
     asked: list[str] = []
-    find = reader_module.find
-    monkeypatch.setattr(reader_module, "find", lambda connection, key: (asked.append(key), find(connection, key))[1])
+
+    def count(connection: Connection, key: str) -> Registration | None:
+        asked.append(key)
+        return find(connection, key)
+
+    monkeypatch.setattr(reader_module, "find", count)
     reader = a_reader(database)
     for _ in range(3):
         assert reader.find("k") == a_tree()
