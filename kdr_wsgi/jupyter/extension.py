@@ -50,7 +50,8 @@ class KernelDataRelay(ExtensionApp):
         return str(proposal["value"])
 
     registry_path = Unicode(
-        help="The registry's file. Default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory."
+        help="The registry's file, or postgresql://USER@HOST/DATABASE. Default: KDR_REGISTRY, else kdr/registry.sqlite "
+        "below Jupyter's runtime directory."
     ).tag(config=True)
 
     public_without_login = Bool(

@@ -195,7 +195,7 @@ def test_the_commands_work_and_tell_no_password(
     shows(f"registry {database}: sound, schema 1, in PostgreSQL, 2 registrations", "doctor")
     shows("no server runs for this registry", "open", "tiles", code=1)
     shows("0 removed", "gc")
-    shows("tiles", "top", "--once")
+    shows("tiles", "top")
     shows("", "revoke", "tiles")
     shows("is not registered", "revoke", "tiles", code=1)
     shows("a password on a command line is seen by every user", "list", "--registry", database.url, code=2)
