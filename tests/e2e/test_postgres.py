@@ -209,7 +209,9 @@ def test_the_commands_work_and_tell_no_password(
     )
     shows("and run kdr doctor again", "doctor", url=database_server.url("elsewhere"), code=1)
     shows("Connection refused", "publish", str(tiles), url=database_server.url("kdr", port=1), code=1)
-    shows("KDR_REGISTRY cannot be used", "serve", url=f"postgresql://kdr:{PASSWORD}#@127.0.0.1/kdr", code=1)
+    shows(
+        "registry='postgresql://...' cannot be used", "serve", url=f"postgresql://kdr:{PASSWORD}#@127.0.0.1/kdr", code=1
+    )
     for text in printed:
         assert PASSWORD not in text
         assert QUOTED_PASSWORD not in text
@@ -240,7 +242,7 @@ def test_no_process_and_no_log_tells_the_password(
                 assert page.status == 200
                 database_server.stop()
                 try:
-                    wait_until(lambda socket=socket: fetch(socket, "/wwtkdr/x/").status == 503, "it is there")  # type: ignore[misc]
+                    wait_until(lambda socket=socket: fetch(socket, "/wwtkdr/x/").status == 503, "it is there")
                     texts = [page.body, fetch(socket, "/wwtkdr/_status").body, fetch(socket, "/wwtkdr/_health").body]
                     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                     texts += [Path(f"/proc/{each}/cmdline").read_bytes() for each in (process.pid, *children)]

@@ -20,6 +20,7 @@ from hub.postgres import reader as reader_module
 from hub.postgres.connections import Connection
 from hub.postgres.reader import PostgresReader
 from hub.postgres.registry import find
+from hub.postgres.usage import add_counts, read_counts
 from hub.registration import Registration
 from hub.registries import registry_at
 from hub.secret import read_secret
@@ -226,6 +227,32 @@ def test_a_later_version_is_left_alone(
     until(lambda: is_refused(reader, "k"), 2)
     reader.close()
     assert database_server.ask("SELECT key FROM kdr.registration", name_of(database)) == [("k",)]
+
+
+def test_a_role_that_may_only_read_can_serve(
+    database: DatabaseLocation, database_server: DatabaseServer, request: pytest.FixtureRequest
+) -> None:
+    registry = registry_at(database)
+    registry.claim(a_tree())
+    page = (request.config.rootpath / "docs" / "scaling.md").read_text("utf-8")
+    grants = page.partition("```sql\n")[2].partition("```")[0]
+    name = name_of(database)
+    database_server.ask(f"CREATE ROLE kdr_reader LOGIN PASSWORD '{PASSWORD}'; {grants}", name)
+    try:
+        location = find_registry(database.url.replace("://kdr:", "://kdr_reader:"))
+        assert isinstance(location, DatabaseLocation)
+        registry_at(location).open()
+        reader = a_reader(location)
+        assert reader.find("k") == a_tree()
+        registry.revoke("k")
+        until(lambda: reader.find("k") is None)
+        reader.close()
+        add_counts(location, [("k", 1, 2, 3.0)])
+        assert read_counts(database, None) == [("k", 1, 2, 3.0)]
+        with pytest.raises(RegistryError, match="permission denied for table registration; GRANT it"):
+            registry_at(location).claim(a_tree())
+    finally:
+        database_server.ask("DROP OWNED BY kdr_reader; DROP ROLE kdr_reader", name)
 
 
 def claim_one(location: DatabaseLocation, number: int) -> None:
