@@ -46,7 +46,8 @@ def name_of(location: DatabaseLocation) -> str:
 class DatabaseServer:
     """A server that can be stopped and started again."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, is_durable: bool) -> None:
+        self._is_durable = is_durable
         self._programs = programs
         self._folder = folder
         with socket.socket() as probe:
@@ -82,10 +83,10 @@ class DatabaseServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": self._folder,
             "max_connections": 200,
-            "fsync": "off",
-            "log_statement": "all",
-            "log_min_messages": "warning",
         }
+        if not self._is_durable:
+            # No test cuts the power.
+            options["fsync"] = "off"
         settings = [f"--{name}={value}" for name, value in options.items()]
         with open(self._folder / "log", "ab") as log:
             self._process = subprocess.Popen(
@@ -202,15 +203,18 @@ class Wire:
 
 
 @contextmanager
-def running_database() -> Iterator[DatabaseServer]:
-    """Run a server for the block; the test is skipped where PostgreSQL is not installed."""
+def running_database(*, is_durable: bool = False) -> Iterator[DatabaseServer]:
+    """Run a server for the block; the test is skipped where PostgreSQL is not installed.
+
+    With `is_durable` it waits for its disk, as those do that keep something.
+    """
     from tests.conftest import need
 
     programs = _find_programs()
     need("postgresql", is_there=programs is not None, remedy="apt-get install postgresql")
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="kdr-postgresql-"))
-    server = DatabaseServer(programs, folder)
+    server = DatabaseServer(programs, folder, is_durable=is_durable)
     try:
         server.make()
         server.start()
