@@ -123,7 +123,7 @@ def listen():
         threading.Thread(target=serve, args=[listener.accept()], daemon=True).start()
 listener = Listener({address!r}, family="AF_UNIX")
 threading.Thread(target=listen, daemon=True).start()
-print(hub.get_relay_hub().registry.path)
+print(hub.get_relay_hub().registry.location)
 """
 
 

@@ -63,7 +63,7 @@ def find_facts(url: PublishedURL, registrar: Registrar) -> Facts:
     if not registration.root:  # Of a service, on a disk of its own.
         return Facts(registration, None, "")
     try:
-        return Facts(registration, measure(registration, registrar.registry_path), "")
+        return Facts(registration, measure(registration, registrar.location), "")
     except OSError as error:
         reason = error.strerror or str(error)
         return Facts(registration, None, f"What it publishes cannot be read: {reason[:1].lower()}{reason[1:]}.")

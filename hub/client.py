@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Union, cast
 from hub.errors import InvalidOption, MissingPath, NoArchive, NotAFile, NotATree, UnservedWarning, UnusablePath
 from hub.filesystems import holds_files
 from hub.keys import check_chosen_key
+from hub.locations import DatabaseLocation
 from hub.registrar import Claim, LocalRegistrar, Registrar
 from hub.registration import (
     Kind,
@@ -25,13 +26,13 @@ from hub.registration import (
     check_trusted,
     check_ttl,
 )
-from hub.registry import Registry
+from hub.registries import registry_at
 from hub.servers import find_servers
 from hub.settings import (
     check_route,
     find_base_url,
     find_hub_token,
-    find_registry_path,
+    find_registry,
     find_route,
     find_service,
     is_kernel,
@@ -130,8 +131,8 @@ class JupyterRelayHub:
         Accepted because pywwt's hub has it; the kernel takes no part in serving.
     key_prefix : str
         Goes in front of each key that a caller gives.
-    registry : path, optional
-        The registry's file. Default: ``KDR_REGISTRY``, else
+    registry : path or URL, optional
+        The registry's file, or ``postgresql://USER@HOST/DATABASE``. Default: ``KDR_REGISTRY``, else
         ``kdr/registry.sqlite`` below Jupyter's runtime directory.
     base_url : str, optional
         The path under which the browser reaches the relay. Default:
@@ -151,21 +152,21 @@ class JupyterRelayHub:
         kernel: object | None = None,  # noqa: ARG002  # pywwt's hub has it
         key_prefix: str = "pywwt_",
         *,
-        registry: str | os.PathLike[str] | None = None,
+        registry: str | os.PathLike[str] | DatabaseLocation | None = None,
         base_url: str | None = None,
         route: str | None = None,
         service: str | None = None,
     ) -> None:
         self.key_prefix = key_prefix
         self.base_url = find_base_url(base_url)
-        self.registry = Registry(find_registry_path(registry))
-        self.route = find_route(self.registry.path) if route is None else check_route(route)
+        self.registry = registry_at(find_registry(registry))
+        self.route = find_route(self.registry.location) if route is None else check_route(route)
         self.service = find_service(service, is_registry_given=registry is not None)
         self.registrar: Registrar
         if self.service:
             from hub.service import ServiceRegistrar  # Here, since HTTP would slow `import hub` down for all others.
 
-            self.registrar = ServiceRegistrar(self.service, find_hub_token(), self.registry.path)
+            self.registrar = ServiceRegistrar(self.service, find_hub_token(), self.registry.location)
         else:
             self.registrar = LocalRegistrar(self.registry, self.base_url, self.route)
         # Jupyter's relay tells its kernels where to register; and who names a registry knows what reads it.
@@ -339,8 +340,8 @@ class JupyterRelayHub:
         return PublishedURL(registered.url, registered.key, self.registrar)
 
     def _warn_if_unserved(self) -> None:
-        if self._may_be_unserved and not find_servers(self.registry.path):
-            warnings.warn(UnservedWarning(str(self.registry.path)), stacklevel=3)
+        if self._may_be_unserved and not find_servers(self.registry.location):
+            warnings.warn(UnservedWarning(str(self.registry.location)), stacklevel=3)
 
     def _publish_by_content(
         self, claim: Claim, snapshot: str | os.PathLike[str] | None, executor: Executor | None
@@ -368,7 +369,7 @@ class JupyterRelayHub:
 
         self.registry.open()
         try:
-            index_archive(ManifestStore(self.registry.path), root)
+            index_archive(ManifestStore(self.registry.location), root)
         except NoArchive:
             raise NotATree(os.fsdecode(path)) from None
 

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.errors import ManifestError
+from hub.locations import Location
 from hub.registration import Registration
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Measure:
     names: tuple[str, ...] = ()
 
 
-def measure(registration: Registration, registry: Path) -> Measure:
+def measure(registration: Registration, registry: Location) -> Measure:
     """Return how much `registration` publishes.
 
     A content key's manifest and an archive's index, which lie beside `registry`, know it exactly. Else the files on
@@ -148,7 +148,7 @@ def measure_entries(entries: Manifest | ArchiveIndex) -> Measure:
     return Measure(len(entries), entries.total_bytes(), names=names)
 
 
-def _measure_archive(root: bytes, registry: Path) -> Measure:
+def _measure_archive(root: bytes, registry: Location) -> Measure:
     from hub.content.archives import open_index  # Here, since few publish archives.
     from hub.content.manifests import ManifestStore
     from hub.content.signatures import make_signature

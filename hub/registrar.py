@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from hub.errors import InvalidOption, RegistryDamaged
 from hub.keys import path_key
+from hub.locations import Location
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from hub.secret import read_secret
 
 _Result = TypeVar("_Result")
@@ -55,7 +55,7 @@ class Registrar(Protocol):
     """What a hub registers with."""
 
     @property
-    def registry_path(self) -> Path:
+    def location(self) -> Location:
         """The user's own registry, beside which the manifests are that were made here."""
 
     def register(self, claim: Claim) -> Registered:
@@ -76,12 +76,12 @@ class LocalRegistrar:
 
     Parameters
     ----------
-    registry : Registry
+    registry : Registry or PostgresRegistry
     base_url, route : str
         What stands in URLs in front of the key.
     """
 
-    def __init__(self, registry: Registry, base_url: str, route: str) -> None:
+    def __init__(self, registry: AnyRegistry, base_url: str, route: str) -> None:
         self._registry = registry
         self._prefix = f"{base_url}{route}/"
         # What this process has registered, to be registered again should the registry be lost.
@@ -89,9 +89,9 @@ class LocalRegistrar:
         self._generation = 0
 
     @property
-    def registry_path(self) -> Path:
-        """The registry's file."""
-        return self._registry.path
+    def location(self) -> Location:
+        """Where the registry is."""
+        return self._registry.location
 
     def register(self, claim: Claim) -> Registered:
         """Write a row of the registry; the last claim of a key wins."""
@@ -167,4 +167,4 @@ class LocalRegistrar:
     def _path_key(self, claim: Claim) -> str:
         # First, so that no secret is left beside what is no registry.
         self._registry.open()
-        return path_key(claim.place, claim.key_ending, read_secret(self._registry.path))
+        return path_key(claim.place, claim.key_ending, read_secret(self._registry.location))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sqlite3
@@ -21,6 +20,7 @@ from hub.errors import LimitReached, RegistryDamaged, RegistryError, RegistryToo
 from hub.filesystems import make_private_directories, shares_memory, with_remedy
 from hub.registration import Registration, Source
 from hub.rescue import is_damage, is_emptied, is_ours, set_aside
+from hub.rows import COLUMNS, MAX_NAMES, MAX_OTHER_SOURCES, from_row, last_key, to_row
 
 #: How long a writer waits for the others before it gives up.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -69,16 +69,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
-#: Under how many names a user who shares a registry may publish one content.
-MAX_NAMES = 100
-
-#: In how many places a content key's bytes are looked for, besides the latest.
-MAX_OTHER_SOURCES = 15
-
-_COLUMNS = (
-    "key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, content, signature, is_kept, "
-    "owner, audience, is_archive"
-)
+_COLUMNS = ", ".join(COLUMNS)
 
 
 class Registry:
@@ -105,6 +96,11 @@ class Registry:
         self._identity: tuple[int, int] | None = None
         self._birth = 0
         _registries.add(self)
+
+    @property
+    def location(self) -> Path:
+        """Where the registry is: its file."""
+        return self.path
 
     def open(self) -> None:
         """Make the file, or migrate it, where that is needed; the other calls do so too.
@@ -173,7 +169,7 @@ class Registry:
         """Remove the registrations that ended before `now` (seconds since the epoch) and return them."""
         with self._atomic() as connection:
             rows = _remove_expired(connection, "expires_at <= ?", (now,))
-        return [_from_row(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def remember_hash(self, path: bytes, signature: bytes, content: str) -> None:
         """Keep what the file at `path` hashed to when a stat said `signature` of it."""
@@ -211,7 +207,7 @@ class Registry:
         """Return all registrations, expired ones too, in the order of their keys."""
         with self._reading() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM registration ORDER BY key").fetchall()
-            return [_complete(connection, _from_row(row)) for row in rows]
+            return [_complete(connection, from_row(row)) for row in rows]
 
     def registrations_of(self, owner: str) -> list[Registration]:
         """Return the registrations of one of the users that share a registry, in the order of their keys.
@@ -222,7 +218,7 @@ class Registry:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM registration WHERE owner = ? ORDER BY key", (owner,)
             ).fetchall()
-        return [_from_row(row) for row in rows]
+        return [from_row(row) for row in rows]
 
     def count_by_owner(self) -> dict[str, int]:
         """Return how many registrations each user has, expired ones too."""
@@ -237,6 +233,23 @@ class Registry:
                 (folder,),
             ).fetchall()
         return frozenset(content for (content,) in rows)
+
+    def tables(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return all that is stored, by the names of the tables, as it was at one moment."""
+        with self._atomic() as connection:
+            return {
+                "registration": [
+                    to_row(from_row(row)) for row in connection.execute(f"SELECT {_COLUMNS} FROM registration")
+                ],
+                "name": connection.execute("SELECT key, name FROM name").fetchall(),
+                "source": [
+                    (key, root, signature, bool(is_kept), claimed_at)
+                    for key, root, signature, is_kept, claimed_at in connection.execute(
+                        "SELECT key, root, signature, is_kept, claimed_at FROM source"
+                    )
+                ],
+                "hashed": connection.execute("SELECT path, signature, content FROM hashed").fetchall(),
+            }
 
     def journal_mode(self) -> str:
         """Return how SQLite makes a change whole: ``wal`` or ``delete``."""
@@ -576,23 +589,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> str:
 
 
 def _insert(connection: sqlite3.Connection, registration: Registration) -> None:
-    values = (
-        registration.key,
-        "file" if registration.kind == "file" else "tree",
-        registration.root,
-        registration.name,
-        registration.visibility,
-        registration.trusted,
-        json.dumps(registration.headers),
-        registration.expires_at,
-        registration.claimed_at,
-        registration.content,
-        registration.signature,
-        registration.is_kept,
-        registration.owner,
-        json.dumps(registration.audience),
-        registration.kind == "archive",
-    )
+    values = to_row(registration)
     places = ", ".join("?" * len(values))
     connection.execute(f"INSERT OR REPLACE INTO registration ({_COLUMNS}) VALUES ({places})", values)
     if registration.content:
@@ -652,14 +649,13 @@ def _check_limit(connection: sqlite3.Connection, registration: Registration, lim
 
 def _select(connection: sqlite3.Connection, key: str) -> Registration | None:
     row = connection.execute(f"SELECT {_COLUMNS} FROM registration WHERE key = ?", (key,)).fetchone()
-    return _complete(connection, _from_row(row)) if row else None
+    return _complete(connection, from_row(row)) if row else None
 
 
 def _select_keys(connection: sqlite3.Connection, beginning: str, limit: int) -> list[str]:
-    # No key that begins so comes behind it: keys have at most 512 bytes, of which the last character takes four.
-    last = beginning + "\U0010ffff" * 128
     rows = connection.execute(
-        "SELECT key FROM registration WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?", (beginning, last, limit)
+        "SELECT key FROM registration WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+        (beginning, last_key(beginning), limit),
     )
     return [key for (key,) in rows]
 
@@ -678,25 +674,4 @@ def _complete(connection: sqlite3.Connection, registration: Registration) -> Reg
         registration,
         other_names=frozenset(name for (name,) in names),
         other_sources=tuple(Source(root, signature, bool(is_kept)) for root, signature, is_kept in sources),
-    )
-
-
-def _from_row(row: tuple[Any, ...]) -> Registration:
-    (key, kind, root, name, visibility, trusted, headers, expires_at, claimed_at, *rest) = row
-    content, signature, is_kept, owner, audience, is_archive = rest
-    return Registration(
-        key=key,
-        kind="archive" if is_archive else kind,
-        root=root,
-        name=name,
-        visibility=visibility,
-        trusted=bool(trusted),
-        headers=tuple((header, value) for header, value in json.loads(headers)),
-        expires_at=expires_at,
-        claimed_at=claimed_at,
-        content=content,
-        signature=signature,
-        is_kept=bool(is_kept),
-        owner=owner,
-        audience=tuple(json.loads(audience)),
     )

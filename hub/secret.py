@@ -11,6 +11,7 @@ from pathlib import Path
 from hub.drafts import Draft
 from hub.errors import RegistryError
 from hub.filesystems import make_private_directories, with_remedy
+from hub.locations import Location
 
 SECRET_BYTES = 32
 
@@ -21,14 +22,22 @@ _DRAFT = re.compile(r"\.[0-9a-f]{16}(\.tmp)?")
 _ABANDONED_SECONDS = 60.0
 
 
-def read_secret(registry_path: Path) -> bytes:
-    """Return the user's secret that lies beside the registry, making it at the first call.
+def read_secret(registry: Location) -> bytes:
+    """Return the secret that lies beside the registry, or is in its database, making it at the first call.
 
     Raises
     ------
     RegistryError
         The secret cannot be read or made, or is not `SECRET_BYTES` long.
     """
+    if not isinstance(registry, Path):
+        from hub.postgres.secret import read_shared_secret  # Here, since it takes an extra.
+
+        return read_shared_secret(registry)
+    return _read_secret_beside(registry)
+
+
+def _read_secret_beside(registry_path: Path) -> bytes:
     path = secret_path(registry_path)
     try:
         try:

@@ -1,4 +1,7 @@
-"""Which servers answer for a registry: a small file for each, beside the registry."""
+"""Which servers answer for a registry: a small file for each, beside the registry.
+
+Of a registry in a database they are in Jupyter's runtime directory: each machine tells of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 
 from hub.drafts import Draft
 from hub.filesystems import make_private_directories
+from hub.locations import Location, beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ class RunningServer:
 
 
 @contextmanager
-def announced(registry: Path, program: str, url: str, route: str) -> Iterator[None]:
+def announced(registry: Location, program: str, url: str, route: str) -> Iterator[None]:
     """Tell of this process's server for as long as the block runs."""
     owner = os.getpid()
     path = _folder(registry) / f"{owner}.{os.uname().nodename}.json"
@@ -62,7 +66,7 @@ def announced(registry: Path, program: str, url: str, route: str) -> Iterator[No
             path.unlink(missing_ok=True)
 
 
-def find_servers(registry: Path) -> list[RunningServer]:
+def find_servers(registry: Location) -> list[RunningServer]:
     """Return the servers of `registry` that are alive, and forget those that were killed.
 
     Of another host, or of another container, nobody can tell here whether
@@ -104,5 +108,6 @@ def _here() -> str:
     return f"{os.uname().nodename}/{numbers}"
 
 
-def _folder(registry: Path) -> Path:
-    return registry.with_name(registry.name + ".servers")
+def _folder(registry: Location) -> Path:
+    place = beside(registry)
+    return place.with_name(place.name + ".servers")

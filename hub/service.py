@@ -9,13 +9,13 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
 from hub.errors import InvalidOption, LimitReached, ServiceRefused, ServiceUnreachable
+from hub.locations import Location
 from hub.registrar import Claim, Registered
 from hub.registration import Registration
 from hub.settings import DEFAULT_ROUTE, normalise_base_url
@@ -44,7 +44,7 @@ class ServiceRegistrar:
         Where the service is: ``http://HOST:PORT/services/NAME/``, or through the hub's proxy.
     token : str
         Of the user, as JupyterHub gives it to each server in ``JUPYTERHUB_API_TOKEN``.
-    registry : Path
+    registry : path or DatabaseLocation
         The user's own, beside which the manifests are that were made here.
 
     Raises
@@ -53,7 +53,7 @@ class ServiceRegistrar:
         The URL is none, or there is no token.
     """
 
-    def __init__(self, url: str, token: str, registry: Path) -> None:
+    def __init__(self, url: str, token: str, registry: Location) -> None:
         parts = _parse(url)
         if not token or not token.isascii() or not token.isprintable():
             raise InvalidOption(
@@ -65,7 +65,7 @@ class ServiceRegistrar:
         self._parts = parts
         self._token = token
         self._api = f"{normalise_base_url(parts.path)}{DEFAULT_ROUTE}/_api"
-        self.registry_path = registry
+        self.location = registry
         self._store = ManifestStore(registry)
         self._static: Registration | None = None
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from hub.errors import InvalidOption
 from hub.jupyter_servers import find_own_server, runtime_directory
+from hub.locations import DatabaseLocation, Location, is_database_url, parse_database_url
 from hub.servers import find_servers
 
 #: The first segment below the base URL; the Kernel Data Relay protocol's own.
@@ -25,16 +26,26 @@ SAFE_IN_PATHS = "/:@!$&'()*+,;=~"
 _ROUTE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]*")
 
 
-def find_registry_path(registry: str | os.PathLike[str] | None = None) -> Path:
-    """Return the registry's path: the argument, ``KDR_REGISTRY``, or the default below Jupyter's runtime directory."""
-    if registry is not None:
-        return Path(registry).absolute()
-    if named := os.environ.get("KDR_REGISTRY"):
-        return Path(named).absolute()
-    return runtime_directory() / "kdr" / REGISTRY_NAME
+def find_registry(registry: str | os.PathLike[str] | DatabaseLocation | None = None) -> Location:
+    """Return where the registry is: the argument, ``KDR_REGISTRY``, or the default below Jupyter's runtime directory.
+
+    Raises
+    ------
+    InvalidOption
+        It is the URL of a database, and cannot be read.
+    """
+    if isinstance(registry, DatabaseLocation):
+        return registry
+    named = registry if registry is not None else os.environ.get("KDR_REGISTRY")
+    if not named and registry is None:
+        return runtime_directory() / "kdr" / REGISTRY_NAME
+    assert named is not None
+    if isinstance(named, str) and is_database_url(named):
+        return parse_database_url(named, runtime_directory())
+    return Path(named).absolute()
 
 
-def is_registry_named(registry: str | os.PathLike[str] | None = None) -> bool:
+def is_registry_named(registry: str | os.PathLike[str] | DatabaseLocation | None = None) -> bool:
     """Whether somebody has said which registry to use, in the argument or the environment."""
     return registry is not None or bool(os.environ.get("KDR_REGISTRY"))
 
@@ -72,7 +83,7 @@ def find_base_url(base_url: str | None = None) -> str:
     return normalise_base_url(server.base_url) if server else "/"
 
 
-def find_route(registry: Path) -> str:
+def find_route(registry: Location) -> str:
     """Return the first segment below the base URL.
 
     In this order: ``KDR_ROUTE``, what the Jupyter server says that started

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WSGIResponse
 
 from hub.errors import RegistryError
-from hub.registry import SCHEMA_VERSION
+from hub.registries import schema_version
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
 from kdr_wsgi.archives import ArchiveIndexes, Archives
@@ -50,12 +50,18 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     settings = read_settings(config)
     service = settings.service
     if service is None:
-        catalog = Catalog(settings.registry, has_login=settings.behind_relay)
+        catalog = Catalog(settings.registry, has_login=settings.behind_relay, grace_seconds=settings.grace_seconds)
         rehasher = Rehasher()
     else:
-        catalog = Catalog(settings.registry, has_login=True, restrict=service.roots.restrict)
+        catalog = Catalog(
+            settings.registry,
+            has_login=True,
+            grace_seconds=settings.grace_seconds,
+            restrict=service.roots.restrict,
+        )
         rehasher = Rehasher(service.max_hashing_bytes)
 
+    schema = schema_version(settings.registry)
     app = Flask("kdr_wsgi", static_folder=None)
     # A redirect would name the host of the request, which is wrong behind a proxy.
     app.url_map.merge_slashes = False
@@ -72,8 +78,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
             catalog.check()
         except RegistryError as error:
             app.logger.error("%s", error)
-            return jsonify(status="registry unavailable", version=VERSION, schema=SCHEMA_VERSION), 503
-        return jsonify(status="ok", version=VERSION, schema=SCHEMA_VERSION), 200
+            return jsonify(status="registry unavailable", version=VERSION, schema=schema), 503
+        return jsonify(status="ok", version=VERSION, schema=schema), 200
 
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> WSGIResponse:

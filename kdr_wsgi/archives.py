@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 from hub.content.archives import ArchiveIndex, Limits, index_name, make_index, open_index
 from hub.content.manifests import ManifestStore
 from hub.errors import ArchiveError, ManifestError, NoArchive
 from hub.filesystems import make_private_directories
+from hub.locations import Location
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.cache import FileCache
@@ -67,7 +67,7 @@ class ArchiveIndexes:
         What manifests and indexes may take of each such user.
     """
 
-    def __init__(self, registry: Path, rehasher: Rehasher, max_bytes: int = 0) -> None:
+    def __init__(self, registry: Location, rehasher: Rehasher, max_bytes: int = 0) -> None:
         self._registry = registry
         self._rehasher = rehasher
         self._max_bytes = max_bytes

@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from hub.client import STATIC_DIRECTORY
 from hub.keys import STATIC_KEY
+from hub.locations import Location
 from hub.registration import Registration, is_for_proxies, without_trust
-from hub.registry import Registry, RegistryReader
+from hub.registries import GRACE_SECONDS, Reader, reader_source, registry_at
+from hub.registry import RegistryReader
 from kdr_wsgi.headers import ALWAYS, ALWAYS_THE_SAME, SAME_ORIGIN, VARY_BY_LOGIN
+
+#: Of how many registrations what was made is shared.
+CAPACITY = RegistryReader.CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +86,32 @@ class Catalog:
 
     Parameters
     ----------
-    registry : Path
+    registry : path or DatabaseLocation
         It is made, or migrated, where that is needed.
     has_login : bool
         Whether the server stands behind a login.
+    grace_seconds : float
+        For how long known keys are served while a database does not answer.
     restrict : callable, optional
         Returns a registration with what of it may be served now, or None.
     """
 
     def __init__(
         self,
-        registry: Path,
+        registry: Location,
         *,
         has_login: bool,
+        grace_seconds: float = GRACE_SECONDS,
         restrict: Callable[[Registration], Registration | None] = lambda registration: registration,
     ) -> None:
-        self._path = registry
         self._restrict = restrict
         self._has_login = has_login
         # By their keys: the threads' readers share what is made of a registration.
         self._publications: dict[str, Publication] = {}
         self._threads = threading.local()
         self._static = Publication.prepare(_STATIC_FILES, has_login=has_login)
-        writer = Registry(registry)
+        self._make_reader = reader_source(registry, self._prepare, grace_seconds)
+        writer = registry_at(registry)
         try:
             writer.open()
         finally:
@@ -118,9 +125,9 @@ class Catalog:
         RegistryError
         """
         try:
-            reader: RegistryReader[Publication] = self._threads.reader
+            reader: Reader[Publication] = self._threads.reader
         except AttributeError:
-            reader = self._threads.reader = RegistryReader(self._path, self._prepare)
+            reader = self._threads.reader = self._make_reader()
         publication = reader.find(key)
         if publication is None and key == STATIC_KEY:
             return self._static
@@ -144,7 +151,7 @@ class Catalog:
         known = self._publications.get(registration.key)
         if known is not None and known.registration == registration:
             return known
-        if len(self._publications) >= RegistryReader.CAPACITY:
+        if len(self._publications) >= CAPACITY:
             self._publications.clear()
         made = self._publications[registration.key] = Publication.prepare(registration, has_login=self._has_login)
         return made

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from hub import HubError, __version__
 from kdr_wsgi.commands import COMMANDS, GROUPS, completing
-from kdr_wsgi.commands.common import Command, CommandError
+from kdr_wsgi.commands.common import Command, CommandError, parse_registry
 
 _DESCRIPTION = "Publish files of this machine to a browser, by byte ranges."
 
@@ -90,8 +90,10 @@ def _add_arguments(command: Command, parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--registry",
         metavar="PATH",
-        help="the registry's file (default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory); "
-        "publish, list, open, top and revoke use a hub's shared relay server instead where KDR_SERVICE_URL names one",
+        type=parse_registry,
+        help="the registry's file, or postgresql://USER@HOST/DATABASE (default: KDR_REGISTRY, else kdr/registry.sqlite "
+        "below Jupyter's runtime directory); publish, list, open, top and revoke use a hub's shared relay server "
+        "instead where KDR_SERVICE_URL names one",
     )
     parser.set_defaults(run=command.run)
 

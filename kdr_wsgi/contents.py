@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import NamedTuple
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.signatures import unpack_signature
 from hub.content.snapshots import object_entry
 from hub.errors import ManifestError
+from hub.locations import Location
 from hub.measuring import Measure, measure_entries
 from hub.registration import Registration, Source
 from kdr_wsgi.beneath import split_entry
@@ -87,7 +87,7 @@ class Contents:
         Beside which the manifests are.
     """
 
-    def __init__(self, registry: Path) -> None:
+    def __init__(self, registry: Location) -> None:
 
         @lru_cache(_OPEN_TREES)
         def open_tree(owner: str, content: str, root: bytes, claimed_at: float | None) -> Tree:  # noqa: ARG001  # a claim may bring a new index

@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,10 +25,13 @@ from hub.errors import (
     RegistryTooNew,
     ServiceError,
 )
+from hub.filesystems import find_intruder
 from hub.jupyter_servers import running_servers
 from hub.keys import shorten_key
+from hub.locations import DatabaseLocation, Location
 from hub.registration import Registration, Source
-from hub.registry import SCHEMA_VERSION, Registry
+from hub.registries import registry_at, schema_version
+from hub.registry import Registry
 from hub.servers import find_servers
 from hub.service import ServiceRegistrar
 from hub.settings import find_hub_token, find_route, find_service
@@ -72,37 +76,36 @@ class Finding:
         return f"{self.sentence}; {self.remedy}" if self.remedy else self.sentence
 
 
-def examine(path: Path) -> Iterator[Finding]:
-    """Yield what there is to say of the registry at `path`, of its servers and of each registration."""
+def examine(location: Location) -> Iterator[Finding]:
+    """Yield what there is to say of the registry at `location`, of its servers and of each registration."""
     yield from _examine_pages()
-    yield from _examine_extension(path)
+    yield from _examine_extension(location)
     yield from _examine_service()
-    if is_missing(os.fsencode(path)):
-        yield Finding("note", f"registry {path}: not there yet", "the first kdr publish or hub.serve_tree makes it")
-        yield from _examine_servers(path)
+    if isinstance(location, Path) and is_missing(os.fsencode(location)):
+        yield Finding("note", f"registry {location}: not there yet", "the first kdr publish or hub.serve_tree makes it")
+        yield from _examine_servers(location)
         return
-    registry = Registry(path)
     try:
-        registry.check()
-        registrations = registry.registrations()
-        mode = registry.journal_mode()
+        registry = registry_at(location)
+        with closing(registry):
+            registry.check()
+            registrations = registry.registrations()
+            kept = f"journal {registry.journal_mode()}" if isinstance(registry, Registry) else "in PostgreSQL"
     except RegistryError as error:
-        yield Finding("bad", str(error), _after(error))
+        yield Finding("bad", str(error), _after(error, location))
         return
-    finally:
-        registry.close()
     number = f"{len(registrations)} registration{'' if len(registrations) == 1 else 's'}"
-    yield Finding("ok", f"registry {path}: sound, schema {SCHEMA_VERSION}, journal {mode}, {number}")
-    yield from _examine_permissions(path)
+    yield Finding("ok", f"registry {location}: sound, schema {schema_version(location)}, {kept}, {number}")
+    yield from _examine_permissions(location)
     # A service of a hub does not announce itself, and serves what is private to its owners.
     has_owners = any(registration.owner for registration in registrations)
     if has_owners:
         yield Finding("note", "server: this is the registry of a service of a JupyterHub", "its log tells how it is")
     else:
-        yield from _examine_servers(path)
-    has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(path))
+        yield from _examine_servers(location)
+    has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(location))
     for registration in registrations:
-        store = ManifestStore(path, registration.owner)
+        store = ManifestStore(location, registration.owner)
         yield _examine_registration(registration, store, has_relay=has_relay)
 
 
@@ -116,12 +119,14 @@ def _examine_pages() -> Iterator[Finding]:
         yield Finding("ok", "viewer pages: are all there")
 
 
-def _after(error: RegistryError) -> str:
+def _after(error: RegistryError, location: Location) -> str:
     """Return what to do about a registry that cannot be read."""
     if isinstance(error, RegistryTooNew):
         return "run kdr doctor where that version is"
     if isinstance(error, RegistryDamaged):
         return "publish what you need again"
+    if isinstance(location, DatabaseLocation):
+        return "look whether the database runs and lets you in, with psql and the same URL, and run kdr doctor again"
     return "correct that, or name another registry in KDR_REGISTRY"
 
 
@@ -137,7 +142,13 @@ def _examine_service() -> Iterator[Finding]:
             yield Finding("ok", f"shared relay server {url}: lets you publish; you have {number} there (kdr list)")
 
 
-def _examine_permissions(path: Path) -> Iterator[Finding]:
+def _examine_permissions(location: Location) -> Iterator[Finding]:
+    if not isinstance(location, Path):
+        place = location.local.parent
+        if place.exists() and (reason := find_intruder(place)):
+            yield Finding("bad", f"copies of manifests: {reason}", f"remove {place}; it is made again")
+        return
+    path = location
     secret = path.with_name(path.name + ".secret")
     for private, right in ((path.parent, 0o700), (path, 0o600), (secret, 0o600)):
         if not private.exists():
@@ -153,10 +164,11 @@ def _examine_permissions(path: Path) -> Iterator[Finding]:
             yield Finding("ok", f"permissions of {private}: yours alone")
 
 
-def _examine_servers(path: Path) -> Iterator[Finding]:
+def _examine_servers(location: Location) -> Iterator[Finding]:
     """Yield what there is to say of the servers that have told of themselves, and of Jupyter servers that have not."""
-    servers = find_servers(path)
+    servers = find_servers(location)
     jupyter_servers = {server.process: server for server in running_servers()}
+    schema = schema_version(location)
     for server in servers:
         if server.program == "jupyter":
             jupyter = jupyter_servers.get(server.process)
@@ -165,11 +177,11 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
                 yield Finding("note", f"{name}: has the relay, and cannot be asked from here", "run kdr doctor there")
             else:
                 remedy = f"look into its log, and restart it; its base URL is {jupyter.base_url}"
-                yield from _examine_health(name, jupyter.url, server.route, jupyter.token, remedy)
+                yield from _examine_health(name, jupyter.url, server.route, jupyter.token, remedy, schema)
         else:
             remedy = f"end process {server.process} and start kdr serve again"
             name = f"server {server.url} (process {server.process})"
-            yield from _examine_health(name, server.url, server.route, "", remedy)
+            yield from _examine_health(name, server.url, server.route, "", remedy, schema)
     without = [jupyter for process, jupyter in jupyter_servers.items() if process not in {s.process for s in servers}]
     for jupyter in without:
         yield Finding(
@@ -186,7 +198,7 @@ def _examine_servers(path: Path) -> Iterator[Finding]:
         )
 
 
-def _examine_health(name: str, url: str, route: str, token: str, remedy: str) -> Iterator[Finding]:
+def _examine_health(name: str, url: str, route: str, token: str, remedy: str, schema: int) -> Iterator[Finding]:
     try:
         health = ask_health(url, route, token)
     except NoHealthError as error:
@@ -195,11 +207,11 @@ def _examine_health(name: str, url: str, route: str, token: str, remedy: str) ->
         else:
             yield Finding("note", f"{name}: {error}", "look whether the browser reads it: kdr open KEY")
         return
-    if health.schema != SCHEMA_VERSION:
+    if health.schema != schema:
         yield Finding(
             "bad",
             f"{name}: kdr-wsgi {health.version} there knows the registry's schema {health.schema}, {VERSION} here "
-            f"schema {SCHEMA_VERSION}",
+            f"schema {schema}",
             "install the same version in both environments",
         )
     elif health.status != "ok":
@@ -209,7 +221,7 @@ def _examine_health(name: str, url: str, route: str, token: str, remedy: str) ->
         yield Finding("ok", f"{name}: answers{version}")
 
 
-def _examine_extension(path: Path) -> Iterator[Finding]:
+def _examine_extension(location: Location) -> Iterator[Finding]:
     """Yield what there is to say of the Jupyter server extension in this environment."""
     try:
         from jupyter_core.paths import jupyter_config_path
@@ -234,7 +246,7 @@ def _examine_extension(path: Path) -> Iterator[Finding]:
         return
     yield Finding("ok", "extension: is enabled for Jupyter servers of this environment")
     others = {name for name, is_enabled in enabled.items() if is_enabled and find_spec(name)}
-    advice = explain_route(others, find_route(path))
+    advice = explain_route(others, find_route(location))
     if advice:
         yield Finding("note", f"extension: {advice}")
 

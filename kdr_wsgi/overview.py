@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from hub.content.signatures import size_of
+from hub.locations import Location
 from hub.measuring import Measure, measure_folder
 from hub.registration import Registration
 from kdr_wsgi import beneath
@@ -55,7 +55,7 @@ class Overview(NamedTuple):
     trouble: str
 
 
-def look_over(registrations: Iterable[Registration], registry: Path) -> Overview:
+def look_over(registrations: Iterable[Registration], registry: Location) -> Overview:
     """Return what is known of registrations of one registry."""
     registrations = list(registrations)
     trouble = ""

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from hub.errors import InvalidOption
-from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
+from hub.locations import DatabaseLocation, Location, beside
+from hub.registries import GRACE_SECONDS
+from hub.settings import DEFAULT_ROUTE, check_route, find_registry, normalise_base_url
 from kdr_wsgi.hosts import KnownHosts
 from kdr_wsgi.jupyterhub.roots import AllowedRoots
 from kdr_wsgi.proxies import UNIX, TrustedProxies
@@ -35,7 +36,16 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("KDR_REGISTRY", "path of the registry; default: kdr/registry.sqlite below Jupyter's runtime directory"),
+    Setting(
+        "KDR_REGISTRY",
+        "path of the registry, or postgresql://USER@HOST/DATABASE; default: kdr/registry.sqlite below Jupyter's "
+        "runtime directory",
+    ),
+    Setting(
+        "KDR_REGISTRY_GRACE",
+        "with a registry in PostgreSQL: for how many seconds known keys are served while it does not answer; "
+        "default: 60",
+    ),
     Setting(
         "KDR_BASE_URL", "URL path below which requests may arrive, besides '/'; default: JUPYTERHUB_SERVICE_PREFIX"
     ),
@@ -139,7 +149,9 @@ class Settings:
 
     Attributes
     ----------
-    registry : Path
+    registry : path or DatabaseLocation
+    grace_seconds : int
+        For how long known keys are served while a database does not answer.
     base_url : str
         It begins and ends with a slash.
     route : str
@@ -156,7 +168,8 @@ class Settings:
         None: this is no service of a JupyterHub.
     """
 
-    registry: Path
+    registry: Location
+    grace_seconds: int
     base_url: str
     route: str
     as_owner: bool
@@ -197,10 +210,11 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
             "KDR_ROOTS",
             "it is for a service of a JupyterHub; set JUPYTERHUB_SERVICE_NAME, and what else docs/jupyterhub.md names",
         )
-    registry = find_registry_path(values.get("KDR_REGISTRY") or None)
+    registry = _find_registry(values.get("KDR_REGISTRY") or None)
     route = _parse_route(values.get("KDR_ROUTE") or DEFAULT_ROUTE)
     return Settings(
         registry=registry,
+        grace_seconds=_parse_number(values, "KDR_REGISTRY_GRACE", GRACE_SECONDS, least=0),
         base_url=base_url,
         route=route,
         as_owner=_parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")),
@@ -214,7 +228,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
     )
 
 
-def _read_service(values: Mapping[str, str], registry: Path, route: str) -> ServiceSettings:
+def _read_service(values: Mapping[str, str], registry: Location, route: str) -> ServiceSettings:
     for name, remedy in (
         ("JUPYTERHUB_SERVICE_PREFIX", "it is where the hub's proxy leads to it, /services/kdr/ say"),
         ("KDR_REGISTRY", "name a file in a folder of the service's own, /var/lib/kdr/registry.sqlite say"),
@@ -228,7 +242,13 @@ def _read_service(values: Mapping[str, str], registry: Path, route: str) -> Serv
     if _parse_bool("KDR_AS_OWNER", values.get("KDR_AS_OWNER", "")):
         raise SettingError("KDR_AS_OWNER", "a service of a JupyterHub serves many owners")
     roots = _parse_roots(values["KDR_ROOTS"])
-    if roots.may_hold(registry):
+    if roots.may_hold(beside(registry)):
+        if isinstance(registry, DatabaseLocation):
+            raise SettingError(
+                "JUPYTER_RUNTIME_DIR",
+                f"copies of what is in the database would lie in {registry.local.parent}, which users may publish "
+                "(KDR_ROOTS); name a folder elsewhere",
+            )
         raise SettingError("KDR_REGISTRY", "it lies in a folder that users may publish (KDR_ROOTS); put it elsewhere")
     name = values["JUPYTERHUB_SERVICE_NAME"]
     hub_host = values.get("JUPYTERHUB_HOST", "")
@@ -261,10 +281,17 @@ def _parse_roots(value: str) -> AllowedRoots:
         raise SettingError("KDR_ROOTS", str(error)) from error
 
 
-def _parse_number(values: Mapping[str, str], name: str, default: int) -> int:
+def _find_registry(value: str | None) -> Location:
+    try:
+        return find_registry(value)
+    except InvalidOption as error:
+        raise SettingError("KDR_REGISTRY", error.reason) from error
+
+
+def _parse_number(values: Mapping[str, str], name: str, default: int, least: int = 1) -> int:
     value = values.get(name) or str(default)
-    if not (_NUMBER.fullmatch(value) and 0 < int(value) < 1 << 60):
-        raise SettingError(name, f"{value!r} is no whole number of at least 1")
+    if not (_NUMBER.fullmatch(value) and least <= int(value) < 1 << 60):
+        raise SettingError(name, f"{value!r} is no whole number of at least {least}")
     return int(value)
 
 

@@ -16,7 +16,7 @@ from flask import Flask, Response, jsonify, render_template, request
 from hub.errors import RegistryError
 from hub.previews import find_any_preview, preview_url
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import registry_at
 from hub.version import VERSION
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import (
@@ -83,7 +83,7 @@ class OwnStatusPages:
         self._route = settings.route
         self._viewers = viewers
         self._contents = contents
-        self._registry = Registry(settings.registry)
+        self._registry = registry_at(settings.registry)
         self._find_location = location_finder(settings.proxies)
 
     def install(self, app: Flask) -> None:
@@ -96,7 +96,7 @@ class OwnStatusPages:
         """Show the owner all registrations."""
         self._check_owner()
         registrations = ask_registry(self._registry.registrations)
-        overview = look_over(registrations, self._registry.path)
+        overview = look_over(registrations, self._registry.location)
         return answer_overview(overview, self._prefix(), may_revoke=self._viewers.may_change(request.environ))
 
     def tell_size(self) -> Response:

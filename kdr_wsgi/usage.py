@@ -3,6 +3,7 @@
 The file lies beside the registry and is not part of it: each write to the
 registry makes all its readers forget what they know. What is counted belongs
 to a key, so that who publishes the same path again goes on with its numbers.
+A registry in a database has a table of its own for it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from hub.errors import RegistryError
+from hub.locations import DatabaseLocation, Location
 from hub.rescue import is_damage, move_aside
 
 if TYPE_CHECKING:
@@ -86,7 +89,7 @@ UNUSED = Usage(0, 0, None)
 class UsageUnavailable(Exception):
     """The counts can be neither read nor written now; the sentence says why."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: Location, reason: str) -> None:
         self.path = path
         self.reason = reason
         super().__init__(f"the counts of what was read, {str(path)!r}, cannot be used: {reason}")
@@ -107,11 +110,11 @@ class UsageCounter:
 
     Parameters
     ----------
-    registry : Path
+    registry : path or DatabaseLocation
     """
 
-    def __init__(self, registry: Path) -> None:
-        self._path = usage_path(registry)
+    def __init__(self, registry: Location) -> None:
+        self._registry = registry
         self._begin()
         _counters.add(self)
 
@@ -161,7 +164,7 @@ class UsageCounter:
             if not self._unwritten:
                 return
             try:
-                add_usage(self._path, self._unwritten)
+                self._add(self._unwritten)
             except UsageUnavailable as error:
                 if not self._is_failing:
                     _log.error("%s; serving goes on, and they are written as soon as that can be done", error)
@@ -169,6 +172,15 @@ class UsageCounter:
             else:
                 self._unwritten = {}
                 self._is_failing = False
+
+    def _add(self, counted: Mapping[str, Usage]) -> None:
+        if isinstance(self._registry, Path):
+            add_usage(usage_path(self._registry), counted)
+            return
+        from hub.postgres.usage import add_counts  # Here, since it takes an extra.
+
+        with _told(self._registry):
+            add_counts(self._registry, [(key, *usage) for key, usage in counted.items()])
 
     def _add_up(self) -> None:
         now = time.time()
@@ -198,12 +210,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def read_usage(registry: Path, keys: Sequence[str] | None = None) -> dict[str, Usage]:
+def read_usage(registry: Location, keys: Sequence[str] | None = None) -> dict[str, Usage]:
     """Return what was read of each key, as far as it has been written.
 
     Parameters
     ----------
-    registry : Path
+    registry : path or DatabaseLocation
     keys : sequence of str, optional
         Only of these: one user of many waits for no others.
 
@@ -211,20 +223,31 @@ def read_usage(registry: Path, keys: Sequence[str] | None = None) -> dict[str, U
     ------
     UsageUnavailable
     """
+    rows = _read_rows(registry, keys) if isinstance(registry, Path) else _read_shared(registry, keys)
+    return {key: Usage(hits, body_bytes, last_at) for key, hits, body_bytes, last_at in rows}
+
+
+def _read_rows(registry: Path, keys: Sequence[str] | None) -> list[tuple[Any, ...]]:
     path = usage_path(registry)
     if not path.exists():
-        return {}
+        return []
     with _explained(path), closing(_connect(f"file:{quote(os.fsencode(path))}?mode=ro")) as connection:
         if not _version_of(connection, path):
-            return {}
+            return []
         if keys is None:
-            rows = connection.execute(_READ).fetchall()
-        else:
-            rows = []
-            for start in range(0, len(keys), _KEYS_AT_A_TIME):
-                some = keys[start : start + _KEYS_AT_A_TIME]
-                rows += connection.execute(f"{_READ} WHERE key IN ({','.join('?' * len(some))})", some)
-    return {key: Usage(hits, body_bytes, last_at) for key, hits, body_bytes, last_at in rows}
+            return connection.execute(_READ).fetchall()
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(keys), _KEYS_AT_A_TIME):
+            some = keys[start : start + _KEYS_AT_A_TIME]
+            rows += connection.execute(f"{_READ} WHERE key IN ({','.join('?' * len(some))})", some)
+        return rows
+
+
+def _read_shared(location: DatabaseLocation, keys: Sequence[str] | None) -> list[tuple[Any, ...]]:
+    from hub.postgres.usage import read_counts
+
+    with _told(location):
+        return read_counts(location, keys)
 
 
 def add_usage(path: Path, counted: Mapping[str, Usage]) -> None:
@@ -252,13 +275,18 @@ def add_usage(path: Path, counted: Mapping[str, Usage]) -> None:
             connection.executemany(_ADD, rows)
 
 
-def forget_usage(registry: Path, keys: Collection[str]) -> int:
+def forget_usage(registry: Location, keys: Collection[str]) -> int:
     """Remove the counts of all but these keys; return how many are gone.
 
     Raises
     ------
     UsageUnavailable
     """
+    if not isinstance(registry, Path):
+        from hub.postgres.usage import forget_counts
+
+        with _told(registry):
+            return forget_counts(registry, keys)
     path = usage_path(registry)
     gone = [(key,) for key in read_usage(registry) if key not in keys]
     if gone:
@@ -302,3 +330,11 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise UsageUnavailable(path, str(error)) from error
+
+
+@contextmanager
+def _told(location: DatabaseLocation) -> Iterator[None]:
+    try:
+        yield
+    except RegistryError as error:
+        raise UsageUnavailable(location, error.reason) from error

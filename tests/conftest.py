@@ -19,7 +19,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hub import JupyterRelayHub
+from hub.locations import DatabaseLocation, Location
+from hub.settings import find_registry
 from kdr_wsgi.servers import SERVERS
+from tests.databases import DatabaseServer, close_all, running_database
 
 # Speed is shown by the benchmarks; a test that fails on a busy machine teaches nothing.
 settings.register_profile("kdr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,6 +59,33 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def registry_path(tmp_path: Path) -> Path:
     return tmp_path / "kdr" / "registry.sqlite"
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[DatabaseServer]:
+    """A PostgreSQL of the tests' own."""
+    with running_database() as server:
+        yield server
+
+
+@pytest.fixture
+def database(database_server: DatabaseServer) -> Iterator[DatabaseLocation]:
+    """An empty database."""
+    with database_server.new_database() as url:
+        location = find_registry(url)
+        assert isinstance(location, DatabaseLocation)
+        yield location
+        close_all()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, registry_path: Path) -> Location:
+    """Where a registry may be: in a file, and in a database."""
+    if request.param == "sqlite":
+        return registry_path
+    found = request.getfixturevalue("database")
+    assert isinstance(found, DatabaseLocation)
+    return found
 
 
 @pytest.fixture

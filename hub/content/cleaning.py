@@ -10,7 +10,7 @@ from hub.content.manifests import ManifestStore
 from hub.content.snapshots import SnapshotFolder
 from hub.content.trees import explained
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 
 #: What was hashed within this time may be about to be registered; what was begun may go on.
 _GRACE_SECONDS = 24 * 3600.0
@@ -21,14 +21,14 @@ def needed_by(registrations: Iterable[Registration]) -> set[str]:
     return {index_name(each.root) if each.kind == "archive" else each.content for each in registrations}
 
 
-def clean_up(registry: Registry, folders: Sequence[SnapshotFolder]) -> Iterator[tuple[str, tuple[int, int]]]:
+def clean_up(registry: AnyRegistry, folders: Sequence[SnapshotFolder]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Remove manifests, and copies from folders of snapshots; yield of what how many files and bytes are gone.
 
     Raises
     ------
     RegistryError, ManifestError, SnapshotError
     """
-    store = ManifestStore(registry.path)
+    store = ManifestStore(registry.location)
     older_than = time.time() - _GRACE_SECONDS
     needed = needed_by(registry.registrations())
     with explained(store):

@@ -27,7 +27,7 @@ from itertools import accumulate, islice
 from operator import lt
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from blake3 import blake3
 
@@ -36,14 +36,21 @@ from hub.content.hashing import HASH_BYTES
 from hub.content.signatures import SIGNATURE_BYTES, size_field_of
 from hub.content.walking import Record, signature_of
 from hub.drafts import DRAFT_SUFFIX, Draft
-from hub.errors import ManifestError
+from hub.errors import ManifestError, RegistryError
 from hub.filesystems import find_intruder, make_private_directories
+from hub.locations import Location, beside
+
+if TYPE_CHECKING:
+    from hub.postgres.manifests import SharedManifests
 
 #: Keeps the hash of a tree from being that of a file that holds the same list.
 TREE_CONTEXT = "kernel data relay 2026-11-25 tree"
 
 _MANIFEST_WORD = b"kdr-tree"
 _INDEX_WORD = b"kdr-stat"
+
+#: What a database has of a folder; the rest is made on each machine.
+_COPIED = (".manifest", ".index")
 
 #: How many there are of what the file is about; a hash, or what else tells it from others; a checksum; a word.
 END = struct.Struct("<Q32s32s8s")
@@ -243,16 +250,20 @@ class Tree:
 class ManifestStore:
     """The folder beside a registry that holds manifests, and what is known of each root.
 
+    Of a registry in a database it holds copies of what is there, which other
+    servers share.
+
     Parameters
     ----------
-    registry : Path
+    registry : path or DatabaseLocation
     owner : str
         Of users that share a registry, each has a folder: one's word on a root counts for nobody else.
     """
 
-    def __init__(self, registry: Path, owner: str = "") -> None:
+    def __init__(self, registry: Location, owner: str = "") -> None:
+        self._registry = registry
         # Whoever reaches a registry through a link finds the same manifests.
-        place = os.path.realpath(registry)
+        place = os.path.realpath(beside(registry))
         shared = Path(f"{place}.owners")
         self.folder = shared / blake3(owner.encode()).hexdigest(16) if owner else Path(f"{place}.manifests")
         self._shared = shared
@@ -260,9 +271,14 @@ class ManifestStore:
     def with_owners(self) -> Iterator[ManifestStore]:
         """Yield this store, and that of each user who shares the registry."""
         yield self
-        for folder in sorted(self._shared.glob("*/")):
+        names = {folder.name for folder in self._shared.glob("*/")}
+        if not isinstance(self._registry, Path):
+            from hub.postgres.manifests import stores
+
+            names.update(stores(self._registry))
+        for name in sorted(names):
             store = copy(self)
-            store.folder = folder
+            store.folder = self._shared / name
             yield store
 
     def open(self, content: str, root: bytes) -> Tree:
@@ -272,11 +288,70 @@ class ManifestStore:
         ------
         ManifestError
         """
-        return Tree(self.manifest_path(content), self.index_path(content, root))
+        paths = self.manifest_path(content), self.index_path(content, root)
+        if (database := self._database()) is not None:
+            self.check_private(root)
+            for path, word in zip(paths, (_MANIFEST_WORD, _INDEX_WORD), strict=True):
+                self._fetch(database, path, word)
+        return Tree(*paths)
+
+    def _database(self) -> SharedManifests | None:
+        """Return what other servers share; None where all is in the folder."""
+        if isinstance(self._registry, Path):
+            return None
+        from hub.postgres.manifests import SharedManifests  # Here, since it takes an extra.
+
+        return SharedManifests(self._registry, self.owner_name)
+
+    @property
+    def owner_name(self) -> str:
+        """What tells this store from those of other users: empty, or the name of the folder."""
+        return self.folder.name if self.folder.parent == self._shared else ""
+
+    def _fetch(self, database: SharedManifests, path: Path, word: bytes) -> None:
+        """See to it that the copy at `path` is that of the database.
+
+        Raises
+        ------
+        ManifestError
+        """
+        checksum = None
+        with suppress(ManifestError):  # There is no copy yet, or it is damaged.
+            checksum = MappedFile(path, word).checksum
+        try:
+            is_there = database.fetch(self._name(path), path, checksum)
+        except RegistryError as error:
+            # What a copy says stays true; what is claimed meanwhile nobody learns here.
+            if checksum is None:
+                raise ManifestError(str(path), str(error)) from error
+        except OSError as error:
+            raise ManifestError(str(path), error.strerror or str(error)) from error
+        else:
+            if not is_there:
+                raise ManifestError(str(path), "the database has none; publish again")
+
+    def _name(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+    def share(self, content: str, root: bytes) -> None:
+        """Let other servers have what was written of a tree.
+
+        Raises
+        ------
+        ManifestError
+        """
+        if (database := self._database()) is not None:
+            paths = (self.manifest_path(content), _MANIFEST_WORD), (self.index_path(content, root), _INDEX_WORD)
+            database.store({self._name(path): (path, MappedFile(path, word).checksum) for path, word in paths})
 
     def find_latest(self, root: bytes) -> Tree | None:
         """Return what `root` was when it was last hashed; None if that is not known."""
         self.check_private(root)
+        if (database := self._database()) is not None:
+            for name in database.latest(self.root_folder(root).name):
+                with suppress(ManifestError):  # All is hashed again then.
+                    return self.open(Path(name).stem, root)
+            return None
         ages = {}
         for path in self.root_folder(root).glob("*.index"):
             with suppress(FileNotFoundError):  # Somebody cleans up.
@@ -293,17 +368,33 @@ class ManifestStore:
                 if reason := find_intruder(folder):
                     raise ManifestError(str(self.folder), reason)
 
+    def shareable(self) -> Iterator[tuple[str, Path, bytes]]:
+        """Yield of each manifest and index what it is called in the folder, its path and its checksum."""
+        for path, word in (
+            *((path, _MANIFEST_WORD) for path in sorted(self.folder.glob("*.manifest"))),
+            *((path, _INDEX_WORD) for path in sorted(self.folder.glob("*/*.index"))),
+        ):
+            with suppress(ManifestError):  # What is damaged, or removed meanwhile, is of no use elsewhere either.
+                yield self._name(path), path, MappedFile(path, word).checksum
+
     def confirm(self, tree: Tree, root: bytes) -> str:
         """Return what the tree of `root` hashes to, after noting that it was so today."""
         content = tree.manifest.digest.hex()
-        for path in (self.manifest_path(content), self.index_path(content, root)):
+        paths = self.manifest_path(content), self.index_path(content, root)
+        for path in paths:
             os.utime(path)
+        database = self._database()
+        if database is not None and not database.touch([self._name(path) for path in paths]):
+            self.share(content, root)
         return content
 
     def size_bytes(self) -> int:
-        """Return what all files in the folder take."""
-        total = 0
+        """Return what all files take."""
+        database = self._database()
+        total = 0 if database is None else database.size_bytes()
         for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
+            if database is not None and path.suffix in _COPIED:
+                continue
             with suppress(FileNotFoundError):
                 status = path.stat()
                 total += max(status.st_size, status.st_blocks * 512)
@@ -324,14 +415,16 @@ class ManifestStore:
         (int, int)
             How many files were removed, and their bytes.
         """
-        files = size_bytes = 0
+        database = self._database()
+        files, size_bytes = (0, 0) if database is None else database.clean_up(needed, older_than)
         for path in (*self.folder.glob("*/*"), *self.folder.glob("*.manifest")):
             with suppress(FileNotFoundError):  # Somebody else cleans up, or has finished.
                 status = path.stat()
                 if path.stem not in needed and status.st_mtime < older_than:
                     path.unlink()
-                    files += 1
-                    size_bytes += status.st_size
+                    if database is None or path.suffix not in _COPIED:
+                        files += 1
+                        size_bytes += status.st_size
         for folder in self.folder.glob("*/"):
             with suppress(OSError):  # It is not empty.
                 if folder.stat().st_mtime < older_than:
@@ -421,6 +514,7 @@ class TreeWriter:
             (self._index, _INDEX_WORD, self._store.index_path(content, self._root)),
         ):
             draft.publish(path, len(self._starts), digest, word)
+        self._store.share(content, self._root)
         return content
 
 

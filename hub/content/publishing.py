@@ -17,13 +17,14 @@ from hub.content.trees import explain_outcome, hash_tree
 from hub.content.workers import hashing
 from hub.errors import InvalidOption, MissingPath, UnhashableEntry
 from hub.keys import content_key
+from hub.locations import beside
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 
 
 @contextmanager
 def content_key_given(
-    registration: Registration, registry: Registry, executor: Executor | None, snapshot: Path | None
+    registration: Registration, registry: AnyRegistry, executor: Executor | None, snapshot: Path | None
 ) -> Iterator[Registration]:
     """Give the block `registration` with the key that its file or tree hashes to; the block claims it.
 
@@ -44,7 +45,7 @@ def content_key_given(
     """
     registry.open()
     root, signature = registration.root, b""
-    store = ManifestStore(registry.path)
+    store = ManifestStore(registry.location)
     if registration.kind == "tree":
         _check_apart(root, registry, snapshot)
         content = hash_tree(root, store, executor)
@@ -63,12 +64,12 @@ def content_key_given(
         yield replace(hashed, root=folder.root, signature=signature, is_kept=True)
 
 
-def _check_apart(root: bytes, registry: Registry, snapshot: Path | None) -> None:
+def _check_apart(root: bytes, registry: AnyRegistry, snapshot: Path | None) -> None:
     """Raise if publishing the tree would change it."""
     inside = os.path.join(root, b"")
-    if os.fsencode(os.path.realpath(registry.path)).startswith(inside):
+    if os.fsencode(os.path.realpath(beside(registry.location))).startswith(inside):
         raise UnhashableEntry(
-            str(registry.path),
+            str(beside(registry.location)),
             "it is the registry, which each publication changes; publish a folder that does not hold it, "
             "or name another registry in KDR_REGISTRY",
         )
@@ -78,7 +79,7 @@ def _check_apart(root: bytes, registry: Registry, snapshot: Path | None) -> None
         )
 
 
-def _hash_file(path: bytes, registry: Registry, executor: Executor | None) -> tuple[bytes, str]:
+def _hash_file(path: bytes, registry: AnyRegistry, executor: Executor | None) -> tuple[bytes, str]:
     """Return a file's signature and what it hashes to, reading it only if a stat says something new."""
     try:
         signature = make_signature(os.stat(path))

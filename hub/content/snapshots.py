@@ -35,7 +35,7 @@ from hub.content.walking import Record, entry_of, signature_of, split_records
 from hub.drafts import DRAFT_SUFFIX, Draft
 from hub.errors import HubError, ManifestError, SnapshotError, UnhashableEntry
 from hub.filesystems import find_intruder, make_private_directories
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from hub.secret import read_secret
 
 _OBJECT_MODE = 0o444
@@ -71,7 +71,7 @@ class SnapshotFolder:
         What it has registered is needed.
     """
 
-    def __init__(self, path: Path, registry: Registry) -> None:
+    def __init__(self, path: Path, registry: AnyRegistry) -> None:
         self.path = path
         self.root = os.fsencode(path)
         self._registry = registry
@@ -187,7 +187,7 @@ class SnapshotFolder:
 
     def _own_suffix(self) -> str:
         """Return what ends the names of what this registry needs; another one may lie at the same path elsewhere."""
-        return f".{blake3(b'snapshots', key=read_secret(self._registry.path)).hexdigest(16)}"
+        return f".{blake3(b'snapshots', key=read_secret(self._registry.location)).hexdigest(16)}"
 
     def _keep_record(self, root: bytes, progress: Progress, record: Record, digest: bytes, known: bytes) -> Record:
         kept = self._keep(root, record, digest, known)

@@ -16,7 +16,7 @@ from hub.content.snapshots import object_entry
 from hub.content.trees import Known, Walked, explain_outcome, explained, hash_pieces
 from hub.content.walking import RUN_RECORDS, Record, entry_of, walk
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 
 
 class Verified(NamedTuple):
@@ -36,7 +36,7 @@ class Verified(NamedTuple):
     difference: str
 
 
-def verify(registration: Registration, registry: Registry) -> Iterator[Verified]:
+def verify(registration: Registration, registry: AnyRegistry) -> Iterator[Verified]:
     """Yield what has become of each file that a content key promises, and each that has been added to its tree.
 
     All is read, whatever a stat says.
@@ -51,7 +51,7 @@ def verify(registration: Registration, registry: Registry) -> Iterator[Verified]
     ------
     ManifestError, UnhashableEntry, EndlessTree
     """
-    store = ManifestStore(registry.path, registration.owner)
+    store = ManifestStore(registry.location, registration.owner)
     with explained(store), Progress("verifying") as progress:
         if registration.kind == "file":
             digest = bytes.fromhex(registration.content)

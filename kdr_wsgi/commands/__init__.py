@@ -19,6 +19,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "doctor": "look for what is wrong, and say what to do",
         "verify": "read again what a content key promises",
         "gc": "remove what has expired",
+        "migrate": "copy a registry into PostgreSQL",
     },
     "in the shell": {
         "completion": "print what makes a shell complete commands, options, keys and paths",

@@ -8,10 +8,10 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from hub.jupyter_servers import running_servers
+from hub.locations import Location
 from hub.registration import Registration
 from hub.servers import find_servers
 from kdr_wsgi.commands.common import CommandError, printable
@@ -42,7 +42,7 @@ class Address:
     token: str
 
 
-def find_address(registry: Path, registration: Registration, entry: str) -> str:
+def find_address(registry: Location, registration: Registration, entry: str) -> str:
     """Return the URL at which a browser reads a registration.
 
     Parameters
@@ -87,7 +87,7 @@ def find_address_on_hub(url: str) -> str:
     return f"{public.scheme}://{public.netloc}{url}"
 
 
-def _addresses(registry: Path, reasons: list[str]) -> Iterator[Address]:
+def _addresses(registry: Location, reasons: list[str]) -> Iterator[Address]:
     """Yield where servers are, `kdr serve` first, which asks for no login; tell of those that no browser reaches."""
     jupyter_servers = {server.process: server for server in running_servers()}
     for server in sorted(find_servers(registry), key=lambda server: server.program == "jupyter"):

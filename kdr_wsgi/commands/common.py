@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from hub import JupyterRelayHub, PublishedURL
+from hub.errors import InvalidOption
+from hub.locations import Location, has_password, is_database_url
 from hub.registration import VISIBILITIES, Registration
-from hub.registry import Registry
-from hub.settings import find_registry_path
+from hub.registries import AnyRegistry, registry_at
+from hub.settings import find_registry
 
 
 class CommandError(Exception):
@@ -45,14 +46,29 @@ class Command:
     notes: str = ""
 
 
-def registry_path(options: argparse.Namespace) -> Path:
+def registry_location(options: argparse.Namespace) -> Location:
     """Return where the registry is, or would be."""
-    return find_registry_path(options.registry)
+    return find_registry(options.registry)
 
 
-def open_registry(options: argparse.Namespace) -> Registry:
+def parse_registry(text: str) -> str:
+    """Return what names a registry, without a password: every user of the machine sees command lines."""
+    if is_database_url(text):
+        if has_password(text):
+            raise argparse.ArgumentTypeError(
+                "a password on a command line is seen by every user of this machine; put the URL into KDR_REGISTRY, or "
+                "the password into ~/.pgpass (PGPASSFILE)"
+            )
+        try:
+            find_registry(text)
+        except InvalidOption as error:
+            raise argparse.ArgumentTypeError(error.reason) from error
+    return text
+
+
+def open_registry(options: argparse.Namespace) -> AnyRegistry:
     """Return the registry."""
-    return Registry(registry_path(options))
+    return registry_at(registry_location(options))
 
 
 def find_hub(options: argparse.Namespace) -> JupyterRelayHub:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kdr_wsgi.commands import completing
-from kdr_wsgi.commands.common import Command, CommandError, registry_path
+from kdr_wsgi.commands.common import Command, CommandError, registry_location
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
         print("tiling an image of a galaxy ...", flush=True)
         make_pyramid(pyramid)
         try:
-            show(pyramid, registry_path(options), options.bind, check=options.check)
+            show(pyramid, registry_location(options), options.bind, check=options.check)
         except DemoError as error:
             raise CommandError(str(error)) from error
     return 0

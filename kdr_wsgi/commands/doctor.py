@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kdr_wsgi.commands.common import Command, is_terminal, printable, registry_path
+from kdr_wsgi.commands.common import Command, is_terminal, printable, registry_location
 
 _STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
@@ -18,7 +18,7 @@ def _run(options: argparse.Namespace) -> int:
     from kdr_wsgi.doctor import examine
 
     is_bad = False
-    for finding in examine(registry_path(options)):
+    for finding in examine(registry_location(options)):
         _print_finding(finding.level, printable(finding.text))
         is_bad |= finding.level == "bad"
     return 1 if is_bad else 0

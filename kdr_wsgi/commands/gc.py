@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hub.content.cleaning import clean_up
 from hub.content.snapshots import SnapshotFolder
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable, printable_path
 
 
@@ -51,12 +51,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _forget_usage(registry: Registry) -> None:
+def _forget_usage(registry: AnyRegistry) -> None:
     """Remove what was counted of keys that are gone."""
     from kdr_wsgi.usage import UsageUnavailable, forget_usage
 
     try:
-        forgotten = forget_usage(registry.path, {registration.key for registration in registry.registrations()})
+        forgotten = forget_usage(registry.location, {registration.key for registration in registry.registrations()})
     except UsageUnavailable as error:
         raise CommandError(str(error)) from error
     if forgotten:

@@ -11,9 +11,9 @@ from typing import Any
 from hub import JupyterRelayHub
 from hub.errors import RegistryError
 from hub.keys import check_key, is_hash
-from hub.registry import RegistryGlance
+from hub.registries import glance_at
 from kdr_wsgi.commands import completing
-from kdr_wsgi.commands.common import CommandError, printable, registry_path
+from kdr_wsgi.commands.common import CommandError, printable, registry_location
 
 #: As many digits of a hash are shown at least: two of a million keys begin alike once in 10,000 times.
 SHORT_DIGITS = 8
@@ -40,7 +40,7 @@ def add_key(parser: argparse.ArgumentParser, takes: str) -> None:
 def complete_key(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return the keys of the registry that begin with `prefix`; changes nothing on the disk."""
     try:
-        with RegistryGlance(registry_path(parsed_args)) as registry:
+        with glance_at(registry_location(parsed_args)) as registry:
             return registry.keys_beginning(prefix, _COMPLETIONS)
     except (RegistryError, UnicodeEncodeError):
         # A sentence would stand in the midst of what somebody types.

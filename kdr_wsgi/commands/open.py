@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from hub.errors import RegistryError
 from hub.registration import Registration
-from hub.registry import RegistryGlance
+from hub.registries import glance_at
 from hub.settings import SAFE_IN_PATHS
 from kdr_wsgi.commands import completing
-from kdr_wsgi.commands.common import Command, CommandError, find_hub, printable, registry_path
+from kdr_wsgi.commands.common import Command, CommandError, find_hub, printable, registry_location
 from kdr_wsgi.commands.keys import add_key, find_key, keys_of
 
 #: More are no help on a command line.
@@ -45,7 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     if hub.service:
         url = find_address_on_hub(partial_url + entry)
     else:
-        url = find_address(hub.registry.path, registration, entry)
+        url = find_address(hub.registry.location, registration, entry)
     print(url, flush=True)
     if not options.print and not _open_browser(url):
         print("kdr: no browser is known here (BROWSER names one); open the URL in yours", file=sys.stderr)
@@ -79,7 +79,7 @@ def _complete_entry(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> l
 
 
 def _entries_beginning(prefix: str, options: argparse.Namespace) -> Iterator[str]:
-    with RegistryGlance(registry_path(options)) as registry:
+    with glance_at(registry_location(options)) as registry:
         keys = registry.keys_beginning(options.key, 2)
         root = registry.find_root(options.key if options.key in keys else keys[0]) if keys else None
     if root is None:

@@ -39,5 +39,5 @@ def read_rows(hub: JupyterRelayHub) -> Rows:
     registrations = hub.registrar.registrations()
     if hub.service:  # What is on its disk, and what was read of it, its own status page tells.
         return Rows([Row(Published(each, None, is_missing=False), url) for each, url in registrations], "")
-    published, trouble = look_over((registration for registration, _ in registrations), hub.registry.path)
+    published, trouble = look_over((registration for registration, _ in registrations), hub.registry.location)
     return Rows([Row(each, url) for each, (_, url) in zip(published, registrations, strict=True)], trouble)

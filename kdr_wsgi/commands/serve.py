@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack, closing
 
 from hub import JupyterRelayHub, PublishedURL
+from hub.locations import setting_of
 from hub.servers import announced
 from kdr_wsgi.commands import completing
 from kdr_wsgi.commands.common import (
@@ -17,7 +18,7 @@ from kdr_wsgi.commands.common import (
     describe_readers,
     parse_positive_int,
     register,
-    registry_path,
+    registry_location,
 )
 from kdr_wsgi.servers import SERVERS, Run, find_runner
 from kdr_wsgi.settings import SETTINGS, SettingError, Settings, read_settings
@@ -59,7 +60,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from kdr_wsgi import sockets
 
-    config = {"KDR_REGISTRY": str(registry_path(options))}
+    config = {"KDR_REGISTRY": setting_of(registry_location(options))}
     if options.as_owner:
         config["KDR_AS_OWNER"] = "1"
     try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hub.content.verifying import verify
 from hub.registration import Registration, Source
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable_path
 from kdr_wsgi.commands.keys import add_key, find_key
 
@@ -32,7 +32,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verify_at(place: Source, registration: Registration, registry: Registry) -> bool:
+def _verify_at(place: Source, registration: Registration, registry: AnyRegistry) -> bool:
     """Read what is at one of the places of a content key; return whether it is as promised."""
     from kdr_wsgi.doctor import is_missing
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hub.registry import Registry
+from hub.locations import Location, setting_of
+from hub.registries import registry_at
 from kdr_wsgi.demo.pyramid import DemoError, check_page, check_tiles
 from kdr_wsgi.sockets import BindError, listen
 
@@ -40,7 +41,7 @@ class _Jupyter:
         return {"Authorization": f"token {self.token}"}
 
 
-def show(folder: Path, registry: Path, bind: str, *, check: bool) -> None:
+def show(folder: Path, registry: Location, bind: str, *, check: bool) -> None:
     """Start JupyterLab with the notebook, until interrupted; with `check`, run the notebook and read what it published.
 
     Parameters
@@ -87,7 +88,7 @@ def _check(jupyter: _Jupyter, folder: Path) -> None:
 
 
 @contextmanager
-def _serving(folder: Path, registry: Path, bind: str, module: str) -> Iterator[_Jupyter]:
+def _serving(folder: Path, registry: Location, bind: str, module: str) -> Iterator[_Jupyter]:
     """Run a Jupyter server in `folder`, and yield it once it answers."""
     try:
         with listen(bind) as free:
@@ -102,7 +103,7 @@ def _serving(folder: Path, registry: Path, bind: str, module: str) -> Iterator[_
         "--LabApp.news_url=None",
         *(["--allow-root"] if os.geteuid() == 0 else []),
     ]
-    own = {"KDR_REGISTRY": str(registry), "KDR_SERVICE_URL": "", "JUPYTER_RUNTIME_DIR": str(runtime)}
+    own = {"KDR_REGISTRY": setting_of(registry), "KDR_SERVICE_URL": "", "JUPYTER_RUNTIME_DIR": str(runtime)}
     environment = {**os.environ, **own}
     log = folder / "jupyter.log"
     with (
@@ -178,9 +179,9 @@ def _execute(client: BlockingKernelClient, code: str) -> str:
     return "".join(printed)
 
 
-def _revoke_below(registry: Path, folder: Path) -> None:
+def _revoke_below(registry: Location, folder: Path) -> None:
     """End what the notebook has registered: its files go with the demonstration."""
-    with closing(Registry(registry)) as opened:
+    with closing(registry_at(registry)) as opened:
         for registration in opened.registrations():
             if Path(os.fsdecode(registration.root)).is_relative_to(folder.resolve()):
                 opened.revoke(registration.key)

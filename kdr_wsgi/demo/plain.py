@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from hub import JupyterRelayHub
+from hub.locations import Location, setting_of
 from kdr_wsgi.demo.pyramid import DemoError, check_page, check_tiles
 
 
-def show(folder: Path, registry: Path, bind: str, *, check: bool) -> None:
+def show(folder: Path, registry: Location, bind: str, *, check: bool) -> None:
     """Serve the pyramid in `folder` until interrupted; with `check`, read it through the server instead.
 
     Raises
@@ -37,10 +39,11 @@ def show(folder: Path, registry: Path, bind: str, *, check: bool) -> None:
 
 
 @contextmanager
-def _serving(registry: Path, bind: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _serving(registry: Location, bind: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `kdr serve` and yield its process and the URL on which it listens."""
-    command = [sys.executable, "-m", "kdr_wsgi", "serve", "--registry", str(registry), "--bind", bind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "kdr_wsgi", "serve", "--bind", bind]
+    environment = {**os.environ, "KDR_REGISTRY": setting_of(registry)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line.startswith("listening on "):

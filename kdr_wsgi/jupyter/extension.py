@@ -12,8 +12,9 @@ from tornado.routing import PathMatches, Rule
 from traitlets import Bool, Enum, Integer, List, TraitError, Unicode, default, validate
 
 from hub.errors import InvalidOption
+from hub.locations import setting_of
 from hub.servers import announced
-from hub.settings import DEFAULT_ROUTE, check_route, find_registry_path, normalise_base_url
+from hub.settings import DEFAULT_ROUTE, check_route, find_registry, normalise_base_url
 from kdr_wsgi.jupyter.backend import Backend
 from kdr_wsgi.jupyter.routes import Policy, RelayRoute
 from kdr_wsgi.jupyter.supervisor import THREADS, Supervisor
@@ -49,7 +50,8 @@ class KernelDataRelay(ExtensionApp):
         return str(proposal["value"])
 
     registry_path = Unicode(
-        help="The registry's file. Default: KDR_REGISTRY, else kdr/registry.sqlite below Jupyter's runtime directory."
+        help="The registry's file, or postgresql://USER@HOST/DATABASE. Default: KDR_REGISTRY, else kdr/registry.sqlite "
+        "below Jupyter's runtime directory."
     ).tag(config=True)
 
     public_without_login = Bool(
@@ -85,9 +87,9 @@ class KernelDataRelay(ExtensionApp):
     def initialize_settings(self) -> None:
         """Tell the kernels, which inherit this process's environment, where to register."""
         assert self.serverapp is not None  # Jupyter links an extension before it initialises it.
-        self._registry = find_registry_path(self.registry_path or None)
+        self._registry = find_registry(self.registry_path or None)
         self._base_url = normalise_base_url(self.serverapp.base_url)
-        os.environ["KDR_REGISTRY"] = str(self._registry)
+        os.environ["KDR_REGISTRY"] = setting_of(self._registry)
         os.environ["KDR_BASE_URL"] = self._base_url
         os.environ["KDR_ROUTE"] = self.route
         # For the tile in JupyterLab's launcher.
@@ -99,7 +101,7 @@ class KernelDataRelay(ExtensionApp):
         assert server is not None
         self._supervisor = Supervisor(
             {
-                "KDR_REGISTRY": str(self._registry),
+                "KDR_REGISTRY": setting_of(self._registry),
                 "KDR_BASE_URL": "/",
                 "KDR_ROUTE": self.route,
                 "KDR_AS_OWNER": "0",

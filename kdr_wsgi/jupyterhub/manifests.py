@@ -13,7 +13,7 @@ from hub.content.transfer import receive_tree
 from hub.content.trees import explained
 from hub.errors import HubError, InvalidOption, LimitReached, ManifestError
 from hub.filesystems import make_private_directories
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 
 #: How long a manifest waits for others of the same user.
 _PATIENCE_SECONDS = 20.0
@@ -40,14 +40,14 @@ class ReceivedManifests:
         What those of one user may take.
     """
 
-    def __init__(self, registry: Registry, max_bytes: int) -> None:
+    def __init__(self, registry: AnyRegistry, max_bytes: int) -> None:
         self._registry = registry
         self._max_bytes = max_bytes
 
     def check(self, owner: str, root: bytes, content: str, index: object) -> None:
         """Raise ManifestNeeded unless there is a manifest of this tree, with the index of that checksum."""
         try:
-            known = ManifestStore(self._registry.path, owner).open(content, root)
+            known = ManifestStore(self._registry.location, owner).open(content, root)
         except ManifestError:
             raise ManifestNeeded("send the manifest first") from None
         if known.index_checksum.hex() != index:
@@ -62,7 +62,7 @@ class ReceivedManifests:
             It is no manifest, or of something else than `content`.
         LimitReached, ManifestError
         """
-        store = ManifestStore(self._registry.path, owner)
+        store = ManifestStore(self._registry.location, owner)
         with explained(store), _alone(store):
             self._clean_up(owner, store)
             left = self._max_bytes - store.size_bytes() - 2 * _BLOCK_BYTES
@@ -81,7 +81,7 @@ class ReceivedManifests:
 
     def make_room(self, owner: str) -> None:
         """Remove what no registration of a user's needs any more; raise ManifestError if that fails."""
-        store = ManifestStore(self._registry.path, owner)
+        store = ManifestStore(self._registry.location, owner)
         with explained(store):
             self._clean_up(owner, store)
 

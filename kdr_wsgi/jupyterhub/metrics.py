@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from hub.errors import RegistryError
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from hub.version import VERSION
 from kdr_wsgi.cache import CacheKey, FileCache
 from kdr_wsgi.files import SmallFile
@@ -59,7 +59,7 @@ class Metrics(Collector):
         Whose registrations are counted when somebody asks.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: AnyRegistry) -> None:
         self._registry = registry
         # Of its own, since one process may have several applications.
         own = CollectorRegistry()

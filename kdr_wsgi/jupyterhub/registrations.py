@@ -19,7 +19,7 @@ from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, Manife
 from hub.keys import check_chosen_key, content_key, path_key
 from hub.registrar import Claim
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import registry_at
 from hub.secret import read_secret
 from hub.service import NEEDS_MANIFEST
 from hub.version import VERSION
@@ -75,7 +75,7 @@ class Registrations:
     def __init__(self, settings: Settings, service: ServiceSettings, viewers: HubViewers) -> None:
         self._service = service
         self._viewers = viewers
-        self._registry = Registry(settings.registry)
+        self._registry = registry_at(settings.registry)
         self._archives = ArchiveIndexes(
             settings.registry, Rehasher(service.max_hashing_bytes), service.max_manifest_bytes
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from hub.registry import Registry
+from hub.registries import registry_at
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.jupyterhub.logins import Logins
 from kdr_wsgi.jupyterhub.metrics import Metrics
@@ -29,7 +29,7 @@ def install(app: Flask, settings: Settings, service: ServiceSettings, contents: 
     ------
     RegistryError
     """
-    registry = Registry(settings.registry)
+    registry = registry_at(settings.registry)
     metrics = Metrics(registry)
     logins = Logins(service, settings.base_url, metrics.count_question)
     pages = LoginPages(logins, settings.base_url, service)

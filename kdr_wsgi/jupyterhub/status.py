@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, abort, request
 
 from hub.registration import Registration
-from hub.registry import Registry
+from hub.registries import AnyRegistry
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import ScopeMissing, TokenNeeded, UnknownKey
 from kdr_wsgi.headers import SAME_ORIGIN
@@ -40,7 +40,7 @@ class StatusPages:
         metrics: Metrics,
         viewers: HubViewers,
         pages: LoginPages,
-        registry: Registry,
+        registry: AnyRegistry,
         contents: Contents,
         settings: Settings,
         service: ServiceSettings,
@@ -74,7 +74,7 @@ class StatusPages:
         if not (member.name or member.may_see_metrics):
             abort(404)
         registrations = ask_registry(lambda: self._registry.registrations_of(member.name)) if member.name else []
-        overview = self._as_seen(member.name, look_over(registrations, self._registry.path))
+        overview = self._as_seen(member.name, look_over(registrations, self._registry.location))
         totals = self._totals() if member.may_see_metrics else None
         return answer_overview(overview, self._prefix, may_revoke=True, service=totals)
 

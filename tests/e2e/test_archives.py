@@ -231,7 +231,7 @@ def test_a_zarr_store_in_a_zip_is_read_by_zarr(start_server: Callable[..., LiveS
 
 
 def test_the_command_publishes_members_with_tree_and_the_archive_without(server: LiveServer, path: Path) -> None:
-    kdr = [sys.executable, "-m", "kdr_wsgi", "publish", "--registry", str(server.hub.registry.path)]
+    kdr = [sys.executable, "-m", "kdr_wsgi", "publish", "--registry", str(server.hub.registry.location)]
     options = [str(path), "--visibility", "public"]
     as_file = subprocess.run([*kdr, *options], capture_output=True, text=True, check=True).stdout.strip()
     as_tree = subprocess.run([*kdr, "--tree", *options], capture_output=True, text=True, check=True).stdout.strip()

@@ -409,7 +409,7 @@ def test_a_manifest_that_is_lost_is_told(start_server: Callable[..., LiveServer]
     (tree / "a").write_bytes(b"1")
     server = start_server()
     url = server.hub.serve_tree(tree, content=True, visibility="public")
-    ManifestStore(server.hub.registry.path).manifest_path(url.key).unlink()
+    ManifestStore(server.hub.registry.location).manifest_path(url.key).unlink()
     answer = fetch(server.address, url + "a")
     assert (answer.status, answer["Cache-Control"]) == (503, REVALIDATE)
     assert b"publish the tree again, with content=True" in answer.body
@@ -421,7 +421,7 @@ def test_a_manifest_that_is_damaged_is_told(start_server: Callable[..., LiveServ
     (tree / "a").write_bytes(b"1")
     server = start_server()
     url = server.hub.serve_tree(tree, content=True, visibility="public")
-    path = ManifestStore(server.hub.registry.path).manifest_path(url.key)
+    path = ManifestStore(server.hub.registry.location).manifest_path(url.key)
     path.write_bytes(path.read_bytes().replace(b"a\0", b"b\0"))
     for entry in ("a", "b", ""):
         assert fetch(server.address, url + entry).status == 503

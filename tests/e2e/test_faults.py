@@ -93,7 +93,7 @@ def test_a_mount_whose_program_has_ended_is_told(faulty: FaultyDisk) -> None:
 
 def publish_inside(server: LiveServer, path: Path, *options: str) -> str:
     """Publish a path as it is seen by the server."""
-    registry = ("--registry", server.hub.registry.path, "--visibility", "public")
+    registry = ("--registry", server.hub.registry.location, "--visibility", "public")
     kdr = (sys.executable, "-m", "kdr_wsgi", "publish")
     return run_inside(server.process.pid, *kdr, *registry, *options, path).strip()
 

@@ -146,7 +146,7 @@ def test_a_host_that_is_none_is_refused(server: LiveServer, url: str, host: str)
 def test_the_urls_are_spelled_as_the_hub_spells_them(start_server: Callable[..., LiveServer], tree: Path) -> None:
     write_wtml(tree / "index_rel.wtml")
     server = start_server(environment={"KDR_BASE_URL": "/user/a@b c/"})
-    hub = JupyterRelayHub(registry=server.hub.registry.path, base_url="/user/a@b c/")
+    hub = JupyterRelayHub(registry=server.hub.registry.location, base_url="/user/a@b c/")
     url = hub.serve_tree(tree, "a (key) of/mine~", visibility="public")
     assert url == "/user/a@b%20c/wwtkdr/pywwt_a%20%28key%29%20of%2Fmine~/"
     assert url_in(fetch(server.address, url + "index.wtml")) == f"http://localhost{url}{{1}}/{{3}}/{{3}}_{{2}}.png"

@@ -44,6 +44,7 @@ from hub.content.signatures import SIGNATURE_BYTES, make_signature, pack_signatu
 from hub.content.transfer import MAX_ENTRY_BYTES, receive_tree, send_tree
 from hub.errors import NoArchive
 from hub.keys import check_chosen_key, check_key
+from hub.locations import beside
 from hub.registrar import Claim
 from hub.registration import Registration
 from hub.service import ServiceRegistrar
@@ -927,7 +928,8 @@ def check_settings(data: bytes) -> None:
     assert normalise_base_url(settings.base_url) == settings.base_url
     assert settings.base_url.isascii()
     assert "/" not in settings.route
-    assert settings.registry.is_absolute()
+    assert beside(settings.registry).is_absolute()
+    assert settings.grace_seconds >= 0
     assert 0 < settings.cache_bytes < 1 << 60
     assert not settings.nginx_prefix or settings.proxies
     assert not re.search(r"[\s;{}\"'\\]|/$", settings.nginx_prefix)

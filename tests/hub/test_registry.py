@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from hub import registry as registry_module
 from hub.errors import LimitReached, RegistryError, RegistryTooNew
+from hub.locations import DatabaseLocation, Location
 from hub.registration import VISIBILITIES, Registration
+from hub.registries import AnyRegistry, Reader, reader_source, registry_at
 from hub.registry import SCHEMA_VERSION, Registry, RegistryReader
+from tests.databases import DatabaseServer, name_of
 from tests.forking import start_child
 
 DATA = Path(__file__).parents[1] / "data"
@@ -30,8 +33,8 @@ def a_tree(key: str = "k", **options: object) -> Registration:
     return Registration(key, "tree", b"/data/\xff", **options)  # type: ignore[arg-type]
 
 
-def test_what_is_claimed_is_found_as_it_was(registry_path: Path) -> None:
-    registry = Registry(registry_path)
+def test_what_is_claimed_is_found_as_it_was(location: Location) -> None:
+    registry = registry_at(location)
     registration = Registration(
         "schlüssel/ü", "file", b"/data/m\xfcll", b"m\xfcll.fits", "users", True, (("A", "b"), ("C", "d")), 5.5, 1.5
     )
@@ -162,8 +165,8 @@ def test_a_reader_keeps_no_more_than_its_capacity(registry_path: Path, monkeypat
     registry.close()
 
 
-def test_expired_registrations_are_removed_and_no_others(registry_path: Path) -> None:
-    registry = Registry(registry_path)
+def test_expired_registrations_are_removed_and_no_others(location: Location) -> None:
+    registry = registry_at(location)
     now = time.time()
     for key, end in (("past", now - 1), ("future", now + 100), ("never", None)):
         registry.claim(a_tree(key, expires_at=end))
@@ -172,42 +175,43 @@ def test_expired_registrations_are_removed_and_no_others(registry_path: Path) ->
     registry.close()
 
 
-def claim_through(registry: Registry, prefix: str, count: int) -> None:
+def claim_through(registry: AnyRegistry, prefix: str, count: int) -> None:
     for number in range(count):
         registry.claim(a_tree(f"{prefix}{number}"))
 
 
-def claim_many(path: Path, prefix: str, count: int) -> None:
-    registry = Registry(path)
+def claim_many(location: Location, prefix: str, count: int) -> None:
+    registry = registry_at(location)
     claim_through(registry, prefix, count)
     registry.close()
 
 
-def test_two_processes_that_claim_10_000_keys_each_lose_none(registry_path: Path) -> None:
+def test_two_processes_that_claim_thousands_of_keys_each_lose_none(location: Location) -> None:
+    count = 10_000 if isinstance(location, Path) else 2_000
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=claim_many, args=(registry_path, prefix, 10_000)) for prefix in "ab"]
+    processes = [context.Process(target=claim_many, args=(location, prefix, count)) for prefix in "ab"]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    registry = Registry(registry_path)
+    registry = registry_at(location)
     keys = {registration.key for registration in registry.registrations()}
-    assert keys == {f"{prefix}{number}" for prefix in "ab" for number in range(10_000)}
+    assert keys == {f"{prefix}{number}" for prefix in "ab" for number in range(count)}
     registry.close()
 
 
-def test_many_processes_may_make_the_registry_at_once(registry_path: Path) -> None:
+def test_many_processes_may_make_the_registry_at_once(location: Location) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(6) as pool:
-        pool.starmap(claim_many, [(registry_path, f"{number}-", 5) for number in range(12)], chunksize=1)
-    registry = Registry(registry_path)
+        pool.starmap(claim_many, [(location, f"{number}-", 5) for number in range(12)], chunksize=1)
+    registry = registry_at(location)
     assert len(registry.registrations()) == 60
     registry.close()
 
 
-def test_a_forked_child_has_a_connection_of_its_own(registry_path: Path) -> None:
-    registry = Registry(registry_path)
+def test_a_forked_child_has_a_connection_of_its_own(location: Location) -> None:
+    registry = registry_at(location)
     stop = threading.Event()
 
     def claim_all_the_time() -> None:
@@ -345,14 +349,20 @@ registrations = st.builds(
 class RegistryMachine(RuleBasedStateMachine):
     """Two writers and a reader against a dictionary."""
 
+    #: How long a reader may take to learn of a change.
+    patience_seconds = 0.0
+
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "kdr" / "registry.sqlite"
-        self.writers = [Registry(self.path), Registry(self.path)]
-        self.writers[0].registrations()
-        self.reader = RegistryReader(self.path, lambda found: found)
+        location = self.new_location()
+        self.writers = [registry_at(location), registry_at(location)]
+        assert self.writers[0].registrations() == []
+        self.reader: Reader[Registration] = reader_source(location, lambda found: found, 60)()
         self.model: dict[str, Registration] = {}
+
+    def new_location(self) -> Location:
+        self.folder = tempfile.TemporaryDirectory()
+        return Path(self.folder.name) / "kdr" / "registry.sqlite"
 
     @rule(registration=registrations, writer=st.integers(0, 1))
     def claim(self, registration: Registration, writer: int) -> None:
@@ -377,7 +387,10 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def all_agree(self) -> None:
         for key in ("a", "b", "ü/", "c d"):
-            assert self.reader.find(key) == self.model.get(key)
+            until = time.monotonic() + self.patience_seconds
+            while self.reader.find(key) != self.model.get(key):
+                assert time.monotonic() < until
+                time.sleep(0.001)
         for writer in self.writers:
             assert {r.key: r for r in writer.registrations()} == self.model
 
@@ -385,6 +398,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.reader.close()
         for writer in self.writers:
             writer.close()
+        self.remove()
+
+    def remove(self) -> None:
         self.folder.cleanup()
 
 
@@ -392,8 +408,23 @@ RegistryMachine.TestCase.settings = settings(max_examples=30, stateful_step_coun
 TestRegistryAgainstADictionary = RegistryMachine.TestCase
 
 
-def test_an_owner_has_a_limit_that_what_has_expired_does_not_use_up(registry_path: Path) -> None:
-    registry = Registry(registry_path)
+def test_a_database_against_a_dictionary(database: DatabaseLocation, database_server: DatabaseServer) -> None:
+    class DatabaseMachine(RegistryMachine):
+        patience_seconds = 1.0
+
+        def new_location(self) -> Location:
+            return database
+
+        def remove(self) -> None:
+            database_server.ask("TRUNCATE kdr.registration, kdr.name, kdr.source", name_of(database))
+
+    run_state_machine_as_test(
+        DatabaseMachine, settings=settings(max_examples=20, stateful_step_count=20, deadline=None)
+    )
+
+
+def test_an_owner_has_a_limit_that_what_has_expired_does_not_use_up(location: Location) -> None:
+    registry = registry_at(location)
     for number in range(3):
         ended = Registration(f"ada~{number}", "tree", b"/a", owner="ada", expires_at=time.time() - 1)
         registry.claim(ended, limit=2)
@@ -408,8 +439,8 @@ def test_an_owner_has_a_limit_that_what_has_expired_does_not_use_up(registry_pat
     registry.close()
 
 
-def test_one_content_under_ever_new_names_reaches_the_limit_too(registry_path: Path) -> None:
-    registry = Registry(registry_path)
+def test_one_content_under_ever_new_names_reaches_the_limit_too(location: Location) -> None:
+    registry = registry_at(location)
     for number in range(2):
         registry.claim(Registration("ada~h", "file", b"/a", b"%d" % number, owner="ada", content="h"), limit=2)
     with pytest.raises(LimitReached, match="you have 2 names of content keys"):
@@ -420,9 +451,10 @@ def test_one_content_under_ever_new_names_reaches_the_limit_too(registry_path: P
     registry.close()
 
 
-def test_one_content_has_so_many_names_and_no_more(registry_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_content_has_so_many_names_and_no_more(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry_module, "MAX_NAMES", 2)
-    registry = Registry(registry_path)
+    monkeypatch.setattr("hub.postgres.registry.MAX_NAMES", 2)
+    registry = registry_at(location)
     for name in (b"0", b"1", b"0"):
         registry.claim(Registration("ada~h", "file", b"/a", name, owner="ada", content="h"), limit=100)
     with pytest.raises(LimitReached, match="one content may have 2 names; revoke 'ada~h' first"):

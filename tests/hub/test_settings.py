@@ -13,7 +13,7 @@ import pytest
 from hub import InvalidOption
 from hub.jupyter_servers import runtime_directory
 from hub.servers import RunningServer, announced
-from hub.settings import check_route, find_base_url, find_registry_path, find_route
+from hub.settings import check_route, find_base_url, find_registry, find_route
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def write_info(runtime: Path, process: int, base_url: str, age_seconds: float = 
 
 
 def test_the_registry_argument_then_environment_then_runtime(monkeypatch: pytest.MonkeyPatch, runtime: Path) -> None:
-    assert find_registry_path() == runtime / "kdr" / "registry.sqlite"
+    assert find_registry() == runtime / "kdr" / "registry.sqlite"
     monkeypatch.setenv("KDR_REGISTRY", "/named/by/environment")
-    assert find_registry_path() == Path("/named/by/environment")
-    assert find_registry_path("relative") == Path.cwd() / "relative"
+    assert find_registry() == Path("/named/by/environment")
+    assert find_registry("relative") == Path.cwd() / "relative"
 
 
 def test_the_runtime_directory_follows_jupyters_rules(monkeypatch: pytest.MonkeyPatch) -> None:

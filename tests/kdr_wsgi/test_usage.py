@@ -18,6 +18,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from hub import JupyterRelayHub
+from hub.locations import Location
 from kdr_wsgi import cli, create_app, usage
 from kdr_wsgi.answers import Answer
 from kdr_wsgi.usage import Usage, UsageCounter, UsageUnavailable, add_usage, read_usage, usage_path
@@ -44,7 +45,7 @@ def counter(registry_path: Path) -> UsageCounter:
     return UsageCounter(registry_path)
 
 
-def without_time(registry: Path) -> dict[str, tuple[int, int]]:
+def without_time(registry: Location) -> dict[str, tuple[int, int]]:
     return {key: (read.hits, read.body_bytes) for key, read in read_usage(registry).items()}
 
 
@@ -347,7 +348,7 @@ def test_workers_count_together_and_a_restart_keeps_it(
     # What was counted in the last moment is written at the end.
     server.process.send_signal(signal.SIGTERM)
     server.process.wait(30)
-    assert without_time(server.hub.registry.path) == {url.key: (40, 400)}
+    assert without_time(server.hub.registry.location) == {url.key: (40, 400)}
 
 
 def test_a_worker_that_is_killed_loses_at_most_what_it_had_not_written(
@@ -356,7 +357,7 @@ def test_a_worker_that_is_killed_loses_at_most_what_it_had_not_written(
     server = start_server(worker_class="gunicorn")
     (tree / "a").write_bytes(b"x" * 10)
     url = server.hub.serve_tree(tree, visibility="public")
-    registry = server.hub.registry.path
+    registry = server.hub.registry.location
     for _ in range(5):
         fetch(server.address, url + "a")
     wait_until(lambda: without_time(registry) == {url.key: (5, 50)}, "nothing is written", 5)

@@ -307,7 +307,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(hub: JupyterRelayHub, tree: Pat
     (tree / "a").write_bytes(bytes(100_000))
     program = (
         "import resource, signal, hub; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        f"relay = hub.JupyterRelayHub(registry={os.fspath(hub.registry.path)!r}, base_url='/'); "
+        f"relay = hub.JupyterRelayHub(registry={str(hub.registry.location)!r}, base_url='/'); "
         f"relay.registry.open(); resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)); "
         f"relay.serve_file({os.fspath(tree / 'a')!r}, content=True, snapshot={os.fspath(kept)!r})"
     )

@@ -79,7 +79,7 @@ def test_doctor_tells_of_versions_that_do_not_fit(
     monkeypatch.setattr("kdr_wsgi.doctor.VERSION", "9.9")
     code, out, _ = kdr("doctor")
     assert (code, f"answers with version {VERSION} (here 9.9, which fits)\n" in out) == (0, True)
-    monkeypatch.setattr("kdr_wsgi.doctor.SCHEMA_VERSION", 99)
+    monkeypatch.setattr("hub.registries.SCHEMA_VERSION", 99)
     code, out, _ = kdr("doctor")
     assert (code, "install the same version in both environments\n" in out) == (1, True)
 

@@ -1,0 +1,1 @@
+"""The registry in PostgreSQL, which many relay servers share; needs the extra ``postgres``. All of its SQL is here."""
