@@ -277,12 +277,14 @@ class _Listener(threading.Thread):
                 raise _Lost(f"the connection gave no sign of life for {HEARTBEAT_LIMIT_SECONDS:.0f} s")
             poll.poll((limit - now) * 1000 + 1)
             _try(pgconn.consume_input)
-            is_answered = asked_at is not None and not pgconn.is_busy()
+            found = None
+            if asked_at is not None and not pgconn.is_busy():
+                # First: the end of an answer may bring notifications along, which wake nobody up any more.
+                found = self._read_answer()
             reader = self._reader()
             while reader is not None and (told := pgconn.notifies()) is not None:
                 reader.forget(told.extra.decode())
-            if is_answered and asked_at is not None:
-                found = self._read_answer()
+            if found is not None and asked_at is not None:
                 if reader is not None:
                     if identity not in (b"", found):
                         reader.forget("")  # They are other tables.
