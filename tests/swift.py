@@ -1,0 +1,218 @@
+"""OpenStack Swift with its S3 interface, as Debian has it: a store that speaks S3, started for tests."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import free_port, need
+
+#: Swift's own Python, which has Swift.
+_PYTHON = "/usr/bin/python3"
+
+_KINDS = ("account", "container", "object")
+
+_SERVER = """\
+[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+swift_dir = {folder}
+devices = {folder}/devices
+mount_check = false
+user = {user}
+log_level = ERROR
+log_address = {folder}/no-syslog
+fallocate_reserve = 0
+
+[pipeline:main]
+pipeline = {kind}-server
+
+[app:{kind}-server]
+use = egg:swift#{kind}
+allow_versions = true
+"""
+
+_PROXY = """\
+[DEFAULT]
+bind_ip = 127.0.0.1
+bind_port = {port}
+workers = 0
+swift_dir = {folder}
+user = {user}
+log_level = ERROR
+log_address = {folder}/no-syslog
+
+[pipeline:main]
+pipeline = catch_errors gatekeeper healthcheck cache listing_formats bulk s3api tempauth slo dlo proxy-server
+
+[app:proxy-server]
+use = egg:swift#proxy
+allow_account_management = true
+account_autocreate = true
+node_timeout = 20
+recoverable_node_timeout = 20
+
+[filter:catch_errors]
+use = egg:swift#catch_errors
+[filter:gatekeeper]
+use = egg:swift#gatekeeper
+[filter:healthcheck]
+use = egg:swift#healthcheck
+[filter:cache]
+use = egg:swift#memcache
+memcache_servers = 127.0.0.1:{memcached_port}
+[filter:listing_formats]
+use = egg:swift#listing_formats
+[filter:bulk]
+use = egg:swift#bulk
+[filter:s3api]
+use = egg:swift#s3api
+location = {region}
+allow_no_owner = true
+[filter:tempauth]
+use = egg:swift#tempauth
+user_test_tester = {secret} .admin
+[filter:slo]
+use = egg:swift#slo
+[filter:dlo]
+use = egg:swift#dlo
+"""
+
+ACCESS_KEY = "test:tester"
+SECRET = "testing-d41c6b"
+REGION = "us-east-1"
+
+
+@dataclass
+class Swift:
+    """A store that runs.
+
+    Attributes
+    ----------
+    port : int
+        Of the S3 interface on 127.0.0.1.
+    """
+
+    port: int
+    memcached_port: int
+    user: str
+    folder: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def endpoint(self) -> str:
+        """What S3 clients are told."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def options(self) -> dict[str, str]:
+        """What obstore needs to reach it."""
+        return {
+            "endpoint": self.endpoint,
+            "access_key_id": ACCESS_KEY,
+            "secret_access_key": SECRET,
+            "region": REGION,
+            "allow_http": "true",
+        }
+
+    def bucket(self, name: str) -> Any:
+        """Return obstore's own store for a bucket."""
+        from obstore.store import S3Store
+
+        options: dict[str, Any] = dict(self.options)
+        del options["allow_http"]
+        return S3Store(name, client_options={"allow_http": True}, **options)
+
+    def make_bucket(self, name: str) -> Any:
+        """Make a bucket, and return obstore's own store for it."""
+        import datetime
+
+        import obstore
+
+        url = obstore.sign(self.bucket(name), "PUT", "", datetime.timedelta(minutes=5))
+        for _ in range(50):
+            with suppress(OSError):
+                with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=20):
+                    return self.bucket(name)
+            time.sleep(0.1)
+        raise RuntimeError(f"no bucket {name}")
+
+    def stop(self) -> None:
+        """End all servers."""
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            process.wait(30)
+        self.processes.clear()
+
+    def start(self) -> None:
+        """Start the servers."""
+        memcached = ["memcached", "-l", "127.0.0.1", "-p", str(self.memcached_port), "-m", "32", "-u", self.user]
+        self.processes["memcached"] = subprocess.Popen(memcached)
+        for name in (*_KINDS, "proxy"):
+            self.processes[name] = subprocess.Popen(
+                [_PYTHON, f"/usr/bin/swift-{name}-server", str(self.folder / f"{name}.conf")],
+                stdout=subprocess.DEVNULL,
+                stderr=(self.folder / f"{name}.err").open("wb"),
+                cwd=self.folder,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), urllib.request.urlopen(f"{self.endpoint}/healthcheck", timeout=5):
+                return
+            for name, process in self.processes.items():
+                assert process.poll() is None, f"{name} has ended; {self.folder} has what it said"
+            assert time.monotonic() < deadline, "Swift does not answer"
+            time.sleep(0.1)
+
+
+def need_swift() -> None:
+    """Skip a test where there is no Swift."""
+    programs = ["memcached", *(f"swift-{name}-server" for name in (*_KINDS, "proxy"))]
+    is_there = all(map(shutil.which, programs))
+    need(
+        "swift",
+        is_there=is_there,
+        remedy="apt-get install memcached swift-proxy swift-account swift-container swift-object",
+    )
+
+
+@contextmanager
+def running_swift(folder: Path) -> Iterator[Swift]:
+    """Start Swift in an empty folder, whose file system has extended attributes."""
+    import getpass
+
+    need_swift()
+    user = getpass.getuser()
+    (folder / "devices" / "d1").mkdir(parents=True)
+    port = free_port()
+    for kind in _KINDS:
+        kind_port = free_port()
+        (folder / f"{kind}.conf").write_text(_SERVER.format(port=kind_port, folder=folder, kind=kind, user=user))
+        ring = str(folder / f"{kind}.builder")
+        for command in (
+            ["create", "1", "1", "0"],
+            ["add", f"r1z1-127.0.0.1:{kind_port}/d1", "1"],
+            ["rebalance"],
+        ):
+            subprocess.run(["swift-ring-builder", ring, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    memcached_port = free_port()
+    proxy = _PROXY.format(
+        port=port, folder=folder, user=user, secret=SECRET, region=REGION, memcached_port=memcached_port
+    )
+    (folder / "proxy.conf").write_text(proxy)
+    swift = Swift(port, memcached_port, user, folder)
+    try:
+        swift.start()
+        yield swift
+    finally:
+        swift.stop()
