@@ -502,7 +502,7 @@ def _check_content(content: bool, key: str | None, snapshot: object, executor: o
 
 
 def _check_object(path: AnyPath, content: bool, key: str | None, snapshot: object, executor: object) -> bytes:
-    """Return the root that an address of an object store names; raise InvalidOption where it is to have a content key."""
+    """Return the root that an address of an object store names; raise InvalidOption for a content key."""
     if _check_content(content, key, snapshot, executor):
         raise InvalidOption(
             "content",

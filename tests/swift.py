@@ -140,9 +140,9 @@ class Swift:
 
         url = obstore.sign(self.bucket(name), "PUT", "", datetime.timedelta(minutes=5))
         for _ in range(50):
-            with suppress(OSError):
-                with urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=20):
-                    return self.bucket(name)
+            asked = urllib.request.Request(url, method="PUT")
+            with suppress(OSError), urllib.request.urlopen(asked, timeout=20):
+                return self.bucket(name)
             time.sleep(0.1)
         raise RuntimeError(f"no bucket {name}")
 

@@ -104,7 +104,7 @@ class StoreRule:
             return self.prefix.encode()
         if not owner or "/" in owner or find_fault(owner):
             return None
-        return self.prefix.replace(USERNAME, owner).encode()
+        return self.prefix.replace(USERNAME, owner).encode("utf-8", "replace")
 
 
 class ObjectPlace(NamedTuple):
@@ -189,9 +189,7 @@ def read_store_file(path: Path, environment: Mapping[str, str]) -> StoreRules:
     except (ValueError, RecursionError) as error:
         raise StoreFileError(f"{path}: it is no JSON ({error})") from None
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid not in (0, os.geteuid()):
-        raise StoreFileError(
-            f"{path}: other users can change it; make it yours, or root's, and run: chmod go-w {path}"
-        )
+        raise StoreFileError(f"{path}: other users can change it; make it yours, or root's, and run: chmod go-w {path}")
     stores = told.get("stores") if isinstance(told, dict) else None
     if not isinstance(stores, list) or not stores or set(told) != {"stores"}:
         raise StoreFileError(f'{path}: it is no object with a list of stores: {{"stores": [{{"prefix": ...}}]}}')
@@ -262,7 +260,11 @@ def _parse_prefix(here: str, prefix: str) -> str:
 def _parse_number(here: str, name: str, value: object) -> Any:
     least, most = _NUMBERS[name]
     is_whole = name in ("redirect_seconds", "retries", "requests")
-    if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)) or not least <= value <= most:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int if is_whole else (int, float))
+        or not least <= value <= most
+    ):
         raise StoreFileError(f"{here}: {name} is no {'whole ' if is_whole else ''}number from {least} to {most}")
     return value
 
@@ -278,4 +280,3 @@ def _fill(here: str, name: str, value: object, environment: Mapping[str, str]) -
     if isinstance(value, bool):
         return str(value).lower()
     return _VARIABLE.sub(find, str(value))
-
