@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -159,12 +160,9 @@ class Swift:
         memcached = ["memcached", "-l", "127.0.0.1", "-p", str(self.memcached_port), "-m", "32", "-u", self.user]
         self.processes["memcached"] = subprocess.Popen(memcached)
         for name in (*_KINDS, "proxy"):
-            self.processes[name] = subprocess.Popen(
-                [_PYTHON, f"/usr/bin/swift-{name}-server", str(self.folder / f"{name}.conf")],
-                stdout=subprocess.DEVNULL,
-                stderr=(self.folder / f"{name}.err").open("wb"),
-                cwd=self.folder,
-            )
+            with (self.folder / f"{name}.err").open("wb") as log:
+                command = [_PYTHON, f"/usr/bin/swift-{name}-server", str(self.folder / f"{name}.conf")]
+                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
         deadline = time.monotonic() + 60
         while True:
             with suppress(OSError), urllib.request.urlopen(f"{self.endpoint}/healthcheck", timeout=5):
@@ -186,6 +184,13 @@ def need_swift() -> None:
     )
 
 
+def _need_attributes(folder: Path) -> None:
+    try:
+        os.setxattr(folder, "user.kdr", b"1")
+    except OSError:
+        need("swift", is_there=False, remedy=f"a file system with user attributes at {folder} (pytest --basetemp)")
+
+
 @contextmanager
 def running_swift(folder: Path) -> Iterator[Swift]:
     """Start Swift in an empty folder, whose file system has extended attributes."""
@@ -194,6 +199,7 @@ def running_swift(folder: Path) -> Iterator[Swift]:
     need_swift()
     user = getpass.getuser()
     (folder / "devices" / "d1").mkdir(parents=True)
+    _need_attributes(folder)
     port = free_port()
     for kind in _KINDS:
         kind_port = free_port()
