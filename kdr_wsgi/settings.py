@@ -220,12 +220,19 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
         cache_bytes=_parse_number(values, "KDR_CACHE_BYTES", 64 << 20),
         behind_relay=behind_relay,
-        stores=_read_stores(values),
+        stores=read_stores(values),
         service=_read_service(values, registry, route) if is_service else None,
     )
 
 
-def _read_stores(values: Mapping[str, str]) -> StoreRules:
+def read_stores(values: Mapping[str, str] | None = None) -> StoreRules:
+    """Return what the file says that KDR_STORES names, in `values` or in the environment.
+
+    Raises
+    ------
+    SettingError
+    """
+    values = os.environ if values is None else values
     path = values.get("KDR_STORES")
     if not path:
         return StoreRules()
