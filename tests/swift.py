@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import free_port, need
+from tests.conftest import free_port, need, wait_for_port
 
 #: Swift's own Python, which has Swift.
 _PYTHON = "/usr/bin/python3"
@@ -61,6 +61,8 @@ allow_account_management = true
 account_autocreate = true
 node_timeout = 20
 recoverable_node_timeout = 20
+error_suppression_limit = 1000000
+conn_timeout = 5
 
 [filter:catch_errors]
 use = egg:swift#catch_errors
@@ -99,15 +101,19 @@ class Swift:
 
     Attributes
     ----------
-    port : int
-        Of the S3 interface on 127.0.0.1.
+    ports : dict of str to int
+        Of each server, on 127.0.0.1; that of ``proxy`` speaks S3.
     """
 
-    port: int
-    memcached_port: int
+    ports: dict[str, int]
     user: str
     folder: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """Of the S3 interface."""
+        return self.ports["proxy"]
 
     @property
     def endpoint(self) -> str:
@@ -157,20 +163,17 @@ class Swift:
 
     def start(self) -> None:
         """Start the servers."""
-        memcached = ["memcached", "-l", "127.0.0.1", "-p", str(self.memcached_port), "-m", "32", "-u", self.user]
+        memcached = ["memcached", "-l", "127.0.0.1", "-p", str(self.ports["memcached"]), "-m", "32", "-u", self.user]
         self.processes["memcached"] = subprocess.Popen(memcached)
+        wait_for_port(self.ports["memcached"], self.processes["memcached"])
+        # What the proxy does not reach at its first request, it does not ask again for a while.
         for name in (*_KINDS, "proxy"):
             with (self.folder / f"{name}.err").open("wb") as log:
                 command = [_PYTHON, f"/usr/bin/swift-{name}-server", str(self.folder / f"{name}.conf")]
                 self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        deadline = time.monotonic() + 60
-        while True:
-            with suppress(OSError), urllib.request.urlopen(f"{self.endpoint}/healthcheck", timeout=5):
-                return
-            for name, process in self.processes.items():
-                assert process.poll() is None, f"{name} has ended; {self.folder} has what it said"
-            assert time.monotonic() < deadline, "Swift does not answer"
-            time.sleep(0.1)
+            wait_for_port(self.ports[name], self.processes[name])
+        with urllib.request.urlopen(f"{self.endpoint}/healthcheck", timeout=20):
+            pass
 
 
 def need_swift() -> None:
@@ -200,9 +203,9 @@ def running_swift(folder: Path) -> Iterator[Swift]:
     user = getpass.getuser()
     (folder / "devices" / "d1").mkdir(parents=True)
     _need_attributes(folder)
-    port = free_port()
+    ports = {name: free_port() for name in ("memcached", *_KINDS, "proxy")}
     for kind in _KINDS:
-        kind_port = free_port()
+        kind_port = ports[kind]
         (folder / f"{kind}.conf").write_text(_SERVER.format(port=kind_port, folder=folder, kind=kind, user=user))
         ring = str(folder / f"{kind}.builder")
         for command in (
@@ -211,12 +214,16 @@ def running_swift(folder: Path) -> Iterator[Swift]:
             ["rebalance"],
         ):
             subprocess.run(["swift-ring-builder", ring, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    memcached_port = free_port()
     proxy = _PROXY.format(
-        port=port, folder=folder, user=user, secret=SECRET, region=REGION, memcached_port=memcached_port
+        port=ports["proxy"],
+        folder=folder,
+        user=user,
+        secret=SECRET,
+        region=REGION,
+        memcached_port=ports["memcached"],
     )
     (folder / "proxy.conf").write_text(proxy)
-    swift = Swift(port, memcached_port, user, folder)
+    swift = Swift(ports, user, folder)
     try:
         swift.start()
         yield swift
