@@ -90,6 +90,18 @@ use = egg:swift#slo
 use = egg:swift#dlo
 """
 
+#: What swift-ring-builder does, three times with one start of Python.
+_RINGS = """\
+import sys
+from swift.common.ring import RingBuilder
+for argument in sys.argv[1:]:
+    path, _, port = argument.rpartition(":")
+    builder = RingBuilder(1, 1, 0)
+    builder.add_dev({"region": 1, "zone": 1, "ip": "127.0.0.1", "port": int(port), "device": "d1", "weight": 1.0})
+    builder.rebalance()
+    builder.get_ring().save(path)
+"""
+
 ACCESS_KEY = "test:tester"
 SECRET = "testing-d41c6b"
 REGION = "us-east-1"
@@ -165,13 +177,13 @@ class Swift:
         """Start the servers."""
         memcached = ["memcached", "-l", "127.0.0.1", "-p", str(self.ports["memcached"]), "-m", "32", "-u", self.user]
         self.processes["memcached"] = subprocess.Popen(memcached)
-        wait_for_port(self.ports["memcached"], self.processes["memcached"])
-        # What the proxy does not reach at its first request, it does not ask again for a while.
         for name in (*_KINDS, "proxy"):
             with (self.folder / f"{name}.err").open("wb") as log:
                 command = [_PYTHON, f"/usr/bin/swift-{name}-server", str(self.folder / f"{name}.conf")]
                 self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-            wait_for_port(self.ports[name], self.processes[name])
+        # What the proxy does not reach at its first request, it does not ask again for a while.
+        for name, process in self.processes.items():
+            wait_for_port(self.ports[name], process)
         with urllib.request.urlopen(f"{self.endpoint}/healthcheck", timeout=20):
             pass
 
@@ -207,13 +219,8 @@ def running_swift(folder: Path) -> Iterator[Swift]:
     for kind in _KINDS:
         kind_port = ports[kind]
         (folder / f"{kind}.conf").write_text(_SERVER.format(port=kind_port, folder=folder, kind=kind, user=user))
-        ring = str(folder / f"{kind}.builder")
-        for command in (
-            ["create", "1", "1", "0"],
-            ["add", f"r1z1-127.0.0.1:{kind_port}/d1", "1"],
-            ["rebalance"],
-        ):
-            subprocess.run(["swift-ring-builder", ring, *command], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    rings = [f"{folder / kind}.ring.gz:{ports[kind]}" for kind in _KINDS]
+    subprocess.run([_PYTHON, "-c", _RINGS, *rings], check=True, cwd=folder)
     proxy = _PROXY.format(
         port=ports["proxy"],
         folder=folder,
