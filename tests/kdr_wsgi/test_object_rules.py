@@ -124,3 +124,13 @@ def test_a_prefix_is_there_once(tmp_path: Path) -> None:
 def test_the_settings_need_no_file(tmp_path: Path) -> None:
     assert not read_settings({"KDR_REGISTRY": str(tmp_path / "r.sqlite")}).stores
     assert json.loads(write_rules(tmp_path / "s.json").read_text()) == {"stores": []}
+
+
+def test_the_file_of_the_documentation_can_be_used(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "object-stores.md").read_text()
+    text = page.partition("```json\n")[2].partition("```")[0]
+    path = tmp_path / "stores.json"
+    path.write_text(text)
+    path.chmod(0o644)
+    rules = read_store_file(path, {"SURVEY_KEY_ID": "a", "SURVEY_SECRET": "b"})
+    assert rules.seen_by("ada") == ["s3://survey/public/", "s3://homes/users/ada/", "gs://open-data/"]
