@@ -26,6 +26,7 @@ from hub.errors import (
     UnhashableEntry,
     UnservedWarning,
     UnusablePath,
+    UnusableURL,
 )
 from hub.version import VERSION as __version__
 
@@ -54,6 +55,7 @@ __all__ = [
     "UnhashableEntry",
     "UnservedWarning",
     "UnusablePath",
+    "UnusableURL",
     "__version__",
     "get_relay_hub",
 ]

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote_to_bytes
 from hub.errors import HubError
 from hub.keys import shorten_key
 from hub.measuring import Measure, measure
+from hub.object_urls import is_object_root
 from hub.previews import Preview, find_any_preview, preview_url
 from hub.registration import Registration
 from hub.wording import say_end, say_in_terminal, say_kind, say_measure, say_name, say_readers
@@ -60,7 +61,8 @@ def find_facts(url: PublishedURL, registrar: Registrar) -> Facts:
     if registration.kind == "file":
         # One content may have several names.
         registration = replace(registration, name=unquote_to_bytes(url.rpartition("/")[2]))
-    if not registration.root:  # Of a service, on a disk of its own.
+    # Of a service, on a disk of its own; or in a store, to which the relay server alone has the credentials.
+    if not registration.root or is_object_root(registration.root):
         return Facts(registration, None, "")
     try:
         return Facts(registration, measure(registration, registrar.location), "")

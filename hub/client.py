@@ -12,10 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, cast
 
-from hub.errors import InvalidOption, MissingPath, NoArchive, NotAFile, NotATree, UnservedWarning, UnusablePath
+from hub.errors import (
+    InvalidOption,
+    MissingPath,
+    NoArchive,
+    NotAFile,
+    NotATree,
+    UnservedWarning,
+    UnusablePath,
+    UnusableURL,
+)
 from hub.filesystems import holds_files
 from hub.keys import check_chosen_key
 from hub.locations import DatabaseLocation
+from hub.object_urls import is_object_url, normalise_object_url, split_root
 from hub.registrar import Claim, LocalRegistrar, Registrar
 from hub.registration import (
     Kind,
@@ -207,8 +217,10 @@ class JupyterRelayHub:
 
         Parameters
         ----------
-        path : path
-            A regular file, or a link to one (resolved now).
+        path : path or str
+            A regular file, or a link to one (resolved now). Or the address of
+            an object in a store that the relay server's administrator allows:
+            ``s3://bucket/cube.fits``, ``gs://...``, ``az://...``.
         extension : str
             Appended to the name in the URL; decides the media type.
         key : str, optional
@@ -245,8 +257,17 @@ class JupyterRelayHub:
         Raises
         ------
         MissingPath, NotAFile, InvalidKey, InvalidOption, UnhashableEntry, SnapshotError, ServiceError
+        UnusableURL
+            Of an object.
         """
         ending = check_extension(extension)
+        if is_object_url(path):
+            root = _check_object(path, content, key, snapshot, executor)
+            name = split_root(root)[2].rpartition("/")[2].encode()
+            if not name or os.fspath(path)[-1:] in ("/", b"/"):
+                raise NotAFile(os.fsdecode(path), is_directory=True)
+            registration = _describe("file", root, name + ending, visibility, trusted, headers)
+            return self._publish_object(Claim(registration, root, ending, check_ttl(ttl)), key)
         root, status = _resolve(path)
         if not stat.S_ISREG(status.st_mode):
             raise NotAFile(os.fsdecode(path), is_directory=stat.S_ISDIR(status.st_mode))
@@ -279,6 +300,9 @@ class JupyterRelayHub:
         Links are followed as long as they stay inside. The options are those
         of `serve_file`; those of content keys are for directories alone.
 
+        The address of a prefix in an object store, ``s3://bucket/tiles/``,
+        publishes the objects whose keys begin with it.
+
         Returns
         -------
         PublishedURL
@@ -289,7 +313,19 @@ class JupyterRelayHub:
         MissingPath, NotATree, InvalidKey, InvalidOption, UnhashableEntry, EndlessTree, SnapshotError, ServiceError
         ArchiveError
             The members of the archive cannot be served.
+        UnusableURL
+            Of a prefix.
         """
+        if is_object_url(path):
+            root = _check_object(path, content, key, snapshot, executor)
+            if root.lower().endswith(b".zip") and os.fspath(path)[-1:] not in ("/", b"/"):
+                raise UnusableURL(
+                    os.fsdecode(path),
+                    "the members of an archive are served from a disk alone; publish the archive itself, with "
+                    "serve_file, or its members as objects of their own. If it is a folder, end it with a slash",
+                )
+            registration = _describe("tree", root, b"", visibility, trusted, headers)
+            return self._publish_object(Claim(registration, root, b"", check_ttl(ttl)), key)
         root, status = _resolve(path)
         is_archive = stat.S_ISREG(status.st_mode)
         if not (is_archive or stat.S_ISDIR(status.st_mode)):
@@ -339,9 +375,14 @@ class JupyterRelayHub:
         registered = self.registrar.register(claim)
         return PublishedURL(registered.url, registered.key, self.registrar)
 
-    def _warn_if_unserved(self) -> None:
+    def _publish_object(self, claim: Claim, key: str | None) -> PublishedURL:
+        published = self._publish(claim, key)
+        self._warn_if_unserved(stacklevel=4)
+        return published
+
+    def _warn_if_unserved(self, stacklevel: int = 3) -> None:
         if self._may_be_unserved and not find_servers(self.registry.location):
-            warnings.warn(UnservedWarning(str(self.registry.location)), stacklevel=3)
+            warnings.warn(UnservedWarning(str(self.registry.location)), stacklevel=stacklevel)
 
     def _publish_by_content(
         self, claim: Claim, snapshot: str | os.PathLike[str] | None, executor: Executor | None
@@ -459,6 +500,18 @@ def _check_content(content: bool, key: str | None, snapshot: object, executor: o
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise InvalidOption("executor", executor, "give a concurrent.futures.Executor")
     return content
+
+
+def _check_object(path: AnyPath, content: bool, key: str | None, snapshot: object, executor: object) -> bytes:
+    """Return the root that an address of an object store names; raise InvalidOption for a content key."""
+    if _check_content(content, key, snapshot, executor):
+        raise InvalidOption(
+            "content",
+            content,
+            "what is in an object store is hashed by nobody here; publish it without, for a URL that browsers "
+            "revalidate by the store's own entity tag, or copy it to a disk and publish that",
+        )
+    return normalise_object_url(cast("str | bytes", path))
 
 
 def _resolve(path: AnyPath) -> tuple[bytes, os.stat_result]:

@@ -28,6 +28,15 @@ class UnusablePath(HubError, OSError):
         super().__init__(f"cannot serve {path!r}: {reason}")
 
 
+class UnusableURL(HubError, ValueError):
+    """The address of an object, or of a prefix, in an object store cannot be used."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(f"cannot serve {url!r}: {reason}")
+
+
 class NotAFile(HubError, ValueError):
     """`serve_file` was given something else than a regular file."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hub.errors import ManifestError
 from hub.locations import Location
+from hub.object_urls import is_object_root
 from hub.registration import Registration
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def measure(registration: Registration, registry: Location) -> Measure:
 
 def find_names(registration: Registration) -> tuple[str, ...]:
     """Return some names of what is directly in a tree, folders with a slash at their end; none where it is gone."""
-    if registration.kind != "tree" or registration.is_kept:
+    if registration.kind != "tree" or registration.is_kept or is_object_root(registration.root):
         return ()
     try:
         with os.scandir(registration.root) as found:

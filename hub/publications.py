@@ -14,6 +14,7 @@ from hub.card import CLASSES, preview_address, revocable, script, style, url_bef
 from hub.client import PublishedURL
 from hub.keys import shorten_key
 from hub.measuring import find_names
+from hub.object_urls import is_object_root
 from hub.previews import find_any_preview
 from hub.registration import Kind, Registration
 from hub.wording import say_end, say_in_terminal, say_kind, say_name, say_readers
@@ -52,9 +53,14 @@ class Publication:
         return self.registration.kind
 
     @property
-    def path(self) -> Path:
-        """Where it lies, links resolved."""
-        return Path(os.fsdecode(self.registration.root))
+    def path(self) -> Path | None:
+        """Where it lies, links resolved; None: in an object store, whose address is `location`."""
+        return None if is_object_root(self.registration.root) else Path(self.location)
+
+    @property
+    def location(self) -> str:
+        """Where it lies: a path, or the address of an object or a prefix."""
+        return os.fsdecode(self.registration.root)
 
     @property
     def visibility(self) -> str | list[str]:

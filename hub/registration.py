@@ -76,7 +76,8 @@ class Registration:
     key : str
     kind : {"file", "tree", "archive"}
     root : bytes
-        The absolute path, links resolved at the time of the registration.
+        The absolute path, links resolved at the time of the registration; or the address of an object or a prefix
+        in an object store (`hub.object_urls`).
     name : bytes
         A file's exposed name; empty for a tree or an archive.
     visibility : {"private", "users", "public", "listed"}

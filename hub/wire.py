@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from hub.content.signatures import SIGNATURE_BYTES
-from hub.errors import InvalidOption
+from hub.errors import InvalidOption, UnusableURL
+from hub.object_urls import is_object_root, normalise_object_url
 from hub.registrar import Claim
 from hub.registration import (
     MAX_TTL_SECONDS,
@@ -161,6 +162,13 @@ def _moment(told: Mapping[str, Any], name: str) -> float | None:
 
 def _path(told: Mapping[str, Any], name: str) -> bytes:
     path = _bytes(told, name)
+    if is_object_root(path):
+        try:
+            is_normal = normalise_object_url(path) == path
+        except UnusableURL as error:
+            raise InvalidOption(name, told[name], error.reason) from error
+        if is_normal:
+            return path
     if not path.startswith(b"/") or b"\0" in path:
         raise InvalidOption(name, told[name], "it is no absolute path")
     return path

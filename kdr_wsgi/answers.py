@@ -13,7 +13,7 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wsgi import wrap_file
 
 from kdr_wsgi.errors import PreconditionFailed, RangeNotSatisfiable, RelayError
-from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, SmallFile, SpanFile, WholeFile
+from kdr_wsgi.files import AnyFile, CheckedSpan, File, KeptFile, OpenFile, SmallFile, SpanFile, StreamedFile, WholeFile
 from kdr_wsgi.headers import ALWAYS, CROSS_ORIGIN
 from kdr_wsgi.heads import Head, find_head
 from kdr_wsgi.multipart import ByteRanges
@@ -110,7 +110,7 @@ def _requested_spans(environ: WSGIEnvironment, file: AnyFile, etag: str) -> list
 
 
 def _answer_spans(
-    environ: WSGIEnvironment, head: Head, file: SmallFile | OpenFile | KeptFile, spans: list[Span]
+    environ: WSGIEnvironment, head: Head, file: SmallFile | OpenFile | StreamedFile | KeptFile, spans: list[Span]
 ) -> Answer:
     size_bytes = file.version.size_bytes
     if not spans:
@@ -157,6 +157,13 @@ def answer_preflight() -> Answer:
     return Answer("204 No Content", headers, ())
 
 
+def answer_redirect(headers: Iterable[tuple[str, str]], url: str) -> Answer:
+    """Return the answer that sends a client elsewhere with the same method, which nobody keeps (RFC 9110, 15.4.8)."""
+    own = [pair for pair in headers if pair[0] not in ("Accept-Ranges", "Cache-Control", "Referrer-Policy")]
+    own += [("Cache-Control", "private, no-store"), ("Referrer-Policy", "no-referrer")]
+    return Answer("307 Temporary Redirect", [*own, ("Location", url), ("Content-Length", "0")], ())
+
+
 def answer_missing_slash(environ: WSGIEnvironment, name: bytes) -> Answer:
     """Return the redirect from a directory's URL to the same with a slash.
 
@@ -175,8 +182,12 @@ def _whole_body(environ: WSGIEnvironment, file: File | KeptFile) -> Iterable[byt
     return _span_body(environ, file, Span(0, file.version.size_bytes))
 
 
-def _span_body(environ: WSGIEnvironment, file: SmallFile | OpenFile | KeptFile, span: Span) -> Iterable[bytes]:
+def _span_body(
+    environ: WSGIEnvironment, file: SmallFile | OpenFile | StreamedFile | KeptFile, span: Span
+) -> Iterable[bytes]:
     if isinstance(file, OpenFile):
         body = CheckedSpan(file, span) if file.is_promised else SpanFile(file, span)
         return wrap_file(environ, body, CHUNK_BYTES)  # type: ignore[arg-type]  # it asks for all of IO
+    if isinstance(file, StreamedFile):
+        return file.stream([(b"", span)], b"")
     return (file.read(span),)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
@@ -10,6 +12,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WSGIResponse
 
 from hub.errors import RegistryError
+from hub.object_urls import is_object_root
+from hub.registration import Registration
 from hub.registries import schema_version
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
@@ -20,6 +24,8 @@ from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import RelayError
 from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.hosts import HostCheck
+from kdr_wsgi.objects.opening import Objects
+from kdr_wsgi.objects.rules import StoreRules
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
@@ -30,6 +36,8 @@ from kdr_wsgi.viewers import LocalViewers, Viewers
 
 if TYPE_CHECKING:
     from kdr_wsgi.jupyterhub.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 def create_app(config: Mapping[str, str] | None = None) -> Flask:
@@ -50,14 +58,20 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     settings = read_settings(config)
     service = settings.service
     if service is None:
-        catalog = Catalog(settings.registry, has_login=settings.behind_relay, grace_seconds=settings.grace_seconds)
+        restrict = partial(_restrict, settings.stores, lambda registration: registration)
+        catalog = Catalog(
+            settings.registry,
+            has_login=settings.behind_relay,
+            grace_seconds=settings.grace_seconds,
+            restrict=restrict,
+        )
         rehasher = Rehasher()
     else:
         catalog = Catalog(
             settings.registry,
             has_login=True,
             grace_seconds=settings.grace_seconds,
-            restrict=service.roots.restrict,
+            restrict=partial(_restrict, settings.stores, service.roots.restrict),
         )
         rehasher = Rehasher(service.max_hashing_bytes)
 
@@ -117,15 +131,35 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
     indexes = ArchiveIndexes(settings.registry, rehasher, service.max_manifest_bytes if service else 0)
     archives = Archives(indexes, cache)
-    store = FileStore(contents, cache, rehasher, archives)
+    objects = Objects(settings.stores, cache)
+    store = FileStore(contents, cache, rehasher, archives, objects)
     usage = UsageCounter(settings.registry)
-    app.wsgi_app = FileRelay(catalog, contents, archives, store, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
+    app.wsgi_app = FileRelay(catalog, contents, archives, store, objects, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
         app.wsgi_app = HostCheck(app.wsgi_app, settings.hosts, settings.proxies)  # type: ignore[method-assign]
     if metrics is not None:
         app.wsgi_app = metrics.counted_app(app.wsgi_app)  # type: ignore[assignment,method-assign]
     app.extensions["kdr"] = catalog
     return app
+
+
+def _restrict(
+    stores: StoreRules,
+    restrict_paths: Callable[[Registration], Registration | None],
+    registration: Registration,
+) -> Registration | None:
+    """Return a registration with what of it may be served; of an object root only what a store's rule allows."""
+    if not is_object_root(registration.root):
+        return restrict_paths(registration)
+    allowed = stores.restrict(registration)
+    if allowed is None:
+        _log.warning(
+            "not served: %r is %r, below no prefix of the file of KDR_STORES that %s may publish",
+            registration.key,
+            registration.root[:500],
+            repr(registration.owner) if registration.owner else "this user",
+        )
+    return allowed
 
 
 def _install(app: Flask, settings: Settings, service: ServiceSettings, contents: Contents) -> tuple[Viewers, Metrics]:

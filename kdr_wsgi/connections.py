@@ -16,7 +16,7 @@ from gunicorn.http.wsgi import FileWrapper
 
 from kdr_wsgi.multipart import StreamedRanges
 from kdr_wsgi.sending import Rest
-from kdr_wsgi.streams import LAST_CHUNK, Stream
+from kdr_wsgi.streams import LAST_CHUNK, AwaitedStream, Stream
 
 #: How long no connection is accepted after one could not be for want of a descriptor.
 ACCEPT_PAUSE_SECONDS = 0.05
@@ -101,7 +101,7 @@ class Connection(socket.socket):
         self._received = b""
         self._head_since: float | None = None
         self._held: list[bytes] | None = None
-        self._stream: FileWrapper | StreamedRanges | Stream | None = None
+        self._stream: FileWrapper | StreamedRanges | Stream | AwaitedStream | None = None
         self._ended_at: float | None = None
         self._dropped_bytes = 0
         self.rest: Rest | None = None
@@ -123,6 +123,12 @@ class Connection(socket.socket):
     def is_ended(self) -> bool:
         """Whether nothing is sent any more."""
         return self._ended_at is not None
+
+    @property
+    def awaited_file(self) -> Connection | AwaitedStream:
+        """What the event of `awaited` is to happen to: itself, or what the next piece of an answer comes from."""
+        source = self.rest.awaited_source if self.rest is not None else None
+        return self if source is None else source
 
     def end(self) -> bool:
         """Send no more and drop what comes; return whether the client has ended too, or is not waited for any more.
@@ -203,7 +209,7 @@ class Connection(socket.socket):
 
     def take_stream(self, body: Iterable[bytes]) -> bool:
         """Take over the body of an answer, if it is one that is read as it is sent, and say so."""
-        if self._held is None or not isinstance(body, (FileWrapper, StreamedRanges, Stream)):
+        if self._held is None or not isinstance(body, (FileWrapper, StreamedRanges, Stream, AwaitedStream)):
             return False
         self._stream = body
         return True

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from hub.client import STATIC_DIRECTORY
 from hub.content.archives import check_archive
@@ -29,6 +29,7 @@ from hub.filesystems import find_intruder
 from hub.jupyter_servers import running_servers
 from hub.keys import shorten_key
 from hub.locations import DatabaseLocation, Location
+from hub.object_urls import is_object_root
 from hub.registration import Registration, Source
 from hub.registries import registry_at, schema_version
 from hub.registry import Registry
@@ -37,7 +38,11 @@ from hub.service import ServiceRegistrar
 from hub.settings import find_hub_token, find_route, find_service
 from hub.version import VERSION
 from kdr_wsgi.health import NoHealthError, ask_health
+from kdr_wsgi.objects.examining import examine_root
+from kdr_wsgi.objects.rules import StoreRules
+from kdr_wsgi.objects.stores import Stores
 from kdr_wsgi.predecessor import explain_route
+from kdr_wsgi.settings import SettingError, read_stores
 
 Level = Literal["ok", "note", "bad"]
 
@@ -104,9 +109,14 @@ def examine(location: Location) -> Iterator[Finding]:
     else:
         yield from _examine_servers(location)
     has_relay = has_owners or any(server.program == "jupyter" for server in find_servers(location))
+    try:
+        objects = _Objects(read_stores(), Stores())
+    except SettingError as error:
+        yield Finding("bad", f"object stores: {error}", "correct that, and restart what serves")
+        objects = _Objects(StoreRules(), Stores())
     for registration in registrations:
         store = ManifestStore(location, registration.owner)
-        yield _examine_registration(registration, store, has_relay=has_relay)
+        yield _examine_registration(registration, store, objects, has_relay=has_relay)
 
 
 def _examine_pages() -> Iterator[Finding]:
@@ -251,17 +261,32 @@ def _examine_extension(location: Location) -> Iterator[Finding]:
         yield Finding("note", f"extension: {advice}")
 
 
-def _examine_registration(registration: Registration, store: ManifestStore, *, has_relay: bool) -> Finding:
+class _Objects(NamedTuple):
+    """What object stores may be asked, and what asks them."""
+
+    rules: StoreRules
+    stores: Stores
+
+
+def _examine_registration(
+    registration: Registration, store: ManifestStore, objects: _Objects, *, has_relay: bool
+) -> Finding:
     """Return what there is to say; of a content key with several places, of the best of them."""
-    findings = [_examine_place(registration, place, store, has_relay=has_relay) for place in registration.sources]
+    findings = [
+        _examine_place(registration, place, store, objects, has_relay=has_relay) for place in registration.sources
+    ]
     return next((finding for finding in findings if finding.level != "bad"), findings[0])
 
 
-def _examine_place(registration: Registration, place: Source, store: ManifestStore, *, has_relay: bool) -> Finding:
+def _examine_place(
+    registration: Registration, place: Source, store: ManifestStore, objects: _Objects, *, has_relay: bool
+) -> Finding:
     kept = "snapshot of a " if place.is_kept else ""
     what = f"{kept}{registration.kind} {shorten_key(registration.key)!r} at {os.fsdecode(place.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired", "kdr gc removes it")
+    if is_object_root(place.root):
+        return _examine_object(registration, what, objects, has_relay=has_relay)
     try:
         status = os.stat(place.root, follow_symlinks=False)
     except OSError as error:
@@ -285,13 +310,41 @@ def _examine_place(registration: Registration, place: Source, store: ManifestSto
     wanted = os.R_OK | os.X_OK if is_folder else os.R_OK
     if not os.access(place.root, wanted):
         return Finding("bad", f"{what}: you have no permission to read it", "change its mode, or revoke it")
-    needs_owner = registration.visibility != "public" and not has_relay
-    served = "only kdr serve --as-owner serves it" if needs_owner else ""
+    served = _served(registration, has_relay=has_relay)
     return Finding("ok", f"{what}: readable on disk, {registration.visibility}", served)
 
 
+def _examine_object(registration: Registration, what: str, objects: _Objects, *, has_relay: bool) -> Finding:
+    """Return what there is to say of what is in an object store."""
+    found = examine_root(registration, objects.rules, objects.stores)
+    if found.state == "untold":
+        remedy = (
+            "run kdr doctor with KDR_STORES as the relay server has it; docs/howto/object-stores.md says what is in it"
+        )
+        return Finding(
+            "bad", f"{what}: KDR_STORES names no file here, so that nobody can tell whether it is served", remedy
+        )
+    if found.state == "refused":
+        remedy = "let the administrator add its prefix to the file of KDR_STORES, or revoke it"
+        return Finding("bad", f"{what}: lies below no prefix that may be published, and is not served", remedy)
+    if found.state == "missing":
+        remedy = f"publish it again, or run: kdr revoke {shlex.quote(registration.key)}"
+        return Finding("bad", f"{what}: nothing is there", remedy)
+    if found.state == "failing":
+        remedy = "look at its rule in the file of KDR_STORES: credentials, endpoint and region"
+        return Finding("bad", f"{what}: {found.reason}", remedy)
+    return Finding("ok", f"{what}: is there, {registration.visibility}", _served(registration, has_relay=has_relay))
+
+
+def _served(registration: Registration, *, has_relay: bool) -> str:
+    needs_owner = registration.visibility != "public" and not has_relay
+    return "only kdr serve --as-owner serves it" if needs_owner else ""
+
+
 def is_missing(path: bytes) -> bool:
-    """Whether nothing is at `path`; what cannot be looked at is not missing."""
+    """Whether nothing is at `path`; what cannot be looked at is not missing, nor is what only a store knows."""
+    if is_object_root(path):
+        return False
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

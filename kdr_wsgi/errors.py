@@ -237,6 +237,10 @@ class FileBeingChanged(RelayError):
     headers = (("Retry-After", "1"),)
 
 
+class ObjectChanged(FileBeingChanged):
+    """An object is not any more what the store has said of it a moment ago."""
+
+
 class TooManyOpenFiles(RelayError):
     """The relay server has reached its limit of descriptors, or the machine its own."""
 
@@ -336,6 +340,58 @@ class StorageFailing(RelayError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class StoreFailing(RelayError):
+    """The object store does not give what it is asked for.
+
+    Attributes
+    ----------
+    reason : str
+        For the log.
+    """
+
+    status = "502 Bad Gateway"
+    sentence = "The object store that has this file does not give it to the relay server."
+    headers = (("Retry-After", "5"),)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class StoreUnreachable(StoreFailing):
+    """It cannot be reached, or answers what nobody can use (RFC 9110, 15.6.3)."""
+
+    sentence = (
+        "The object store that has this file cannot be reached, or fails; try again in a moment, and if that does not "
+        "help, ask who runs the relay server: its log says why."
+    )
+
+
+class StoreRefusing(StoreFailing):
+    """It refuses the credentials of the relay server, which are not the viewer's."""
+
+    sentence = (
+        "The object store that has this file refuses the relay server's credentials; ask who runs the relay server: "
+        "its log says why."
+    )
+    headers = (("Retry-After", "60"),)
+
+
+class StoreTooSlow(StoreFailing):
+    """It has not answered in time (RFC 9110, 15.6.5)."""
+
+    status = "504 Gateway Timeout"
+    sentence = "The object store that has this file has not answered in time; try again in a moment."
+
+
+class StoreBusy(StoreFailing):
+    """It is asked too much, or as much as this server lets wait for it."""
+
+    status = "503 Service Unavailable"
+    sentence = "The object store that has this file is asked for too much at a time; try again in a moment."
+    headers = (("Retry-After", "2"),)
 
 
 class RegistryUnavailable(RelayError):

@@ -204,7 +204,29 @@ class WholeFile(_File):
         raise NotImplementedError
 
 
-File = Union[SmallFile, OpenFile, WholeFile]
+class StreamedFile(_File):
+    """A file whose bytes come from elsewhere as they are sent."""
+
+    __slots__ = ()
+
+    def open(self) -> StreamedFile:
+        """Return the file; it is open."""
+        return self
+
+    def open_part(self, _size_bytes: int) -> StreamedFile:
+        """Return the file; it is open."""
+        return self
+
+    def stream(self, parts: list[tuple[bytes, Span]], tail: bytes) -> Iterable[bytes]:
+        """Return a body: spans, each behind a head, and what comes behind them all."""
+        raise NotImplementedError
+
+    def read_whole(self) -> SmallFile:
+        """Return the file with all its bytes."""
+        raise NotImplementedError
+
+
+File = Union[SmallFile, OpenFile, WholeFile, StreamedFile]
 
 
 class KeptFile(_File):
@@ -278,7 +300,7 @@ class _SharedDescriptor:
         os.close(self.number)
 
 
-AnyFile = Union[SmallFile, OpenFile, WholeFile, KeptFile, "PromisedFile", "FileToOpen"]
+AnyFile = Union[SmallFile, OpenFile, WholeFile, StreamedFile, KeptFile, "PromisedFile", "FileToOpen"]
 
 
 class FileToOpen(_File):

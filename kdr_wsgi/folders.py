@@ -95,13 +95,13 @@ class SortedFolder:
         if len(found) > limit:
             last = shown[-1]
             following = last.name + b"/" if last.is_folder else last.name
-        children = [*_with_made(iter(shown), self._has_file)]
+        children = [*with_made(iter(shown), self._has_file)]
         is_whole = following is None and not after
-        return Page(children, following, len(children) if is_whole else None, _find_marks(self._has_file))
+        return Page(children, following, len(children) if is_whole else None, find_marks(self._has_file))
 
     def open(self) -> Children:
         """Return all that is in it, in order."""
-        return Children(_with_made(self._find_children(b""), self._has_file))
+        return Children(with_made(self._find_children(b""), self._has_file))
 
 
 class FolderOnDisk:
@@ -128,8 +128,8 @@ class FolderOnDisk:
             found = heapq.nsmallest(limit + 1, (name for name in directory.names() if name > after))
             shown = found[:limit]
             described = (child for child in map(directory.describe, shown) if child is not None)
-            children = [*_with_made(described, directory.has_file)]
-            marks = _find_marks(directory.has_file)
+            children = [*with_made(described, directory.has_file)]
+            marks = find_marks(directory.has_file)
         finally:
             directory.close()
         return Page(children, shown[-1] if len(found) > limit else None, directory.count, marks)
@@ -138,7 +138,7 @@ class FolderOnDisk:
         """Return all that is in it, in the directory's own order."""
         directory = _Directory(self._root, self._names)
         described = (child for child in map(directory.describe, directory.names()) if child is not None)
-        return Children(_with_made(described, directory.has_file), directory.close)
+        return Children(with_made(described, directory.has_file), directory.close)
 
 
 class _Directory:
@@ -193,7 +193,7 @@ class _Directory:
         return Child(name, is_folder=False, is_served=False)
 
 
-def _with_made(children: Iterator[Child], has_file: Callable[[bytes], bool]) -> Iterator[Child]:
+def with_made(children: Iterator[Child], has_file: Callable[[bytes], bool]) -> Iterator[Child]:
     """Yield `children`, and before each from which another file is made on request, that file."""
     for child in children:
         made = None if child.is_folder or not child.is_served else find_made_name(child.name)
@@ -202,5 +202,6 @@ def _with_made(children: Iterator[Child], has_file: Callable[[bytes], bool]) -> 
         yield child
 
 
-def _find_marks(has_file: Callable[[bytes], bool]) -> list[str]:
+def find_marks(has_file: Callable[[bytes], bool]) -> list[str]:
+    """Return which of the files are there that say what a folder is."""
     return [mark for mark in MARKS if has_file(mark.encode())]

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from kdr_wsgi.errors import TruncatedBody
-from kdr_wsgi.files import KeptFile, OpenFile, SmallFile, check_unchanged
+from kdr_wsgi.files import KeptFile, OpenFile, SmallFile, StreamedFile, check_unchanged
 from kdr_wsgi.media_types import MediaType
 from kdr_wsgi.ranges import Span, coalesce
 
@@ -38,10 +38,12 @@ class ByteRanges:
         spans_bytes = sum(span.size_bytes for span in self.spans)
         self.length_bytes = heads_bytes + spans_bytes + len(self._tail)
 
-    def body(self, file: SmallFile | OpenFile | KeptFile) -> Iterable[bytes]:
+    def body(self, file: SmallFile | OpenFile | StreamedFile | KeptFile) -> Iterable[bytes]:
         """Return the body; it takes over the descriptor of an `OpenFile`."""
         if isinstance(file, OpenFile):
             return StreamedRanges(file, [(self._part_head(span), span) for span in self.spans], self._tail)
+        if isinstance(file, StreamedFile):
+            return file.stream([(self._part_head(span), span) for span in self.spans], self._tail)
         parts = [self._part_head(span) + file.read(span) for span in self.spans]
         return [b"".join((*parts, self._tail))]
 

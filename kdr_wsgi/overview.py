@@ -11,6 +11,7 @@ from typing import NamedTuple
 from hub.content.signatures import size_of
 from hub.locations import Location
 from hub.measuring import Measure, measure_folder
+from hub.object_urls import is_object_root
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.contents import Contents
@@ -38,6 +39,12 @@ class Published:
     registration: Registration
     usage: Usage | None
     is_missing: bool
+
+
+class SizeUnknown(Exception):
+    """How much there is in an object store, only a listing of all of it could tell."""
+
+    sentence = "It is in an object store, which is not asked for the sizes of all."
 
 
 class Overview(NamedTuple):
@@ -81,8 +88,11 @@ def _is_missing(root: bytes) -> bool:
     """Whether nothing is at `root`; what cannot be looked at is not missing.
 
     Behind a link there is nothing. Where users share a server, a link that
-    one of them has swapped in would tell of files of the others.
+    one of them has swapped in would tell of files of the others. Of what is
+    in an object store only the store could tell, which may take long.
     """
+    if is_object_root(root):
+        return False
     folder, name = os.path.split(root)
     try:
         beneath.stat_entry(folder, [name])
@@ -121,12 +131,14 @@ def measure(registration: Registration, contents: Contents) -> Measure:
 
     Raises
     ------
-    NoSuchEntry, NotReadable, StorageFailing, TooManyOpenFiles, ManifestUnavailable
+    NoSuchEntry, NotReadable, StorageFailing, TooManyOpenFiles, ManifestUnavailable, SizeUnknown
     """
     if registration.content:
         if registration.kind == "file":
             return Measure(1, size_of(registration.signature))
         return contents.measure(registration)
+    if is_object_root(registration.root):
+        raise SizeUnknown
     if registration.kind == "tree":
         return measure_folder(partial(_open_folder, registration.root), MAX_ENTRIES, MAX_SECONDS)
     descriptor = beneath.open_root_file(registration.root)

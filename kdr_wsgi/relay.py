@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes
 
 from hub.errors import RegistryError
+from hub.object_urls import is_object_root
 from hub.registration import Registration
 from kdr_wsgi.acceleration import Acceleration
-from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight
+from kdr_wsgi.answers import Answer, answer_error, answer_file, answer_missing_slash, answer_preflight, answer_redirect
 from kdr_wsgi.archives import Archives
 from kdr_wsgi.beneath import explain, split_entry
 from kdr_wsgi.catalog import Catalog, Publication
@@ -24,15 +25,20 @@ from kdr_wsgi.errors import (
     ManifestUnavailable,
     MethodNotAllowed,
     NoSuchEntry,
+    ObjectChanged,
     RegistryUnavailable,
     RelayError,
     StorageFailing,
+    StoreFailing,
 )
 from kdr_wsgi.files import AnyFile
 from kdr_wsgi.folders import Folder, FolderOnDisk, SortedFolder
 from kdr_wsgi.listing import answer_listing
 from kdr_wsgi.locations import location_finder
 from kdr_wsgi.made import MadeFiles
+from kdr_wsgi.objects.files import RedirectedObject
+from kdr_wsgi.objects.folders import FolderOfObjects
+from kdr_wsgi.objects.opening import Objects
 from kdr_wsgi.representations import Representations, is_negotiated
 from kdr_wsgi.settings import Settings
 from kdr_wsgi.shortcuts import Shortcut, Shortcuts
@@ -58,6 +64,7 @@ class FileRelay:
     contents : Contents
     archives : Archives
     store : FileStore
+    objects : Objects
     viewers : Viewers
     usage : UsageCounter
     settings : Settings
@@ -71,6 +78,7 @@ class FileRelay:
         contents: Contents,
         archives: Archives,
         store: FileStore,
+        objects: Objects,
         viewers: Viewers,
         usage: UsageCounter,
         settings: Settings,
@@ -80,6 +88,7 @@ class FileRelay:
         self._contents = contents
         self._archives = archives
         self._store = store
+        self._objects = objects
         self._made = MadeFiles(store)
         self._representations = Representations(store)
         self._shortcuts = Shortcuts()
@@ -106,7 +115,7 @@ class FileRelay:
                 if target is None:
                     return self._other(environ, start_response)
                 answer = self._answer(environ, target)
-        except (HubUnavailable, IndexUnavailable, ManifestUnavailable, StorageFailing) as error:
+        except (HubUnavailable, IndexUnavailable, ManifestUnavailable, StorageFailing, StoreFailing) as error:
             _log.error("%s", error.reason)
             answer = answer_error(environ, error)
         except RelayError as error:
@@ -173,14 +182,24 @@ class FileRelay:
         return self._viewers.admit(environ, self._catalog.find(key))
 
     def _answer_entry(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
+        try:
+            return self._answer_found(environ, publication, entry)
+        except ObjectChanged:
+            # What its store has said a moment ago does not hold any more; asked again, it tells what does.
+            self._objects.forget(publication.registration, entry)
+            return self._answer_found(environ, publication, entry)
+
+    def _answer_found(self, environ: WSGIEnvironment, publication: Publication, entry: bytes) -> Answer:
         registration = publication.registration
         try:
-            file = self._store.open(registration, entry, in_parts="HTTP_RANGE" in environ)
+            file = self._store.open(registration, entry, in_parts="HTTP_RANGE" in environ, environ=environ)
         except NoSuchEntry:
             if not self._made.has_recipe(registration, entry):
                 raise
             made = self._made.open(registration, entry, self._url_of(environ, registration, entry))
             return self._answer_with(environ, publication, entry, made, is_made=True)
+        if isinstance(file, RedirectedObject):
+            return answer_redirect(publication.headers, file.sign(environ["REQUEST_METHOD"]))
         find_file = self._store.finder(registration, entry, file)
         if find_file is not None:
             may_vary = is_negotiated(registration, file.media_type, is_packed=file.is_packed)
@@ -213,6 +232,8 @@ class FileRelay:
             return answer_listing(environ, publication, entry, folder)
 
     def _find_folder(self, registration: Registration, entry: bytes) -> Folder:
+        if is_object_root(registration.root):
+            return FolderOfObjects(*self._objects.locate(registration, entry))
         known: Contents | Archives
         if registration.content:
             known = self._contents

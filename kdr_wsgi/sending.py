@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from gunicorn.http.wsgi import FileWrapper
 
 from kdr_wsgi.files import SpanFile
+from kdr_wsgi.streams import AwaitedStream, NotYet
 
 #: How long a client that takes all at once has a thread for itself.
 SLICE_SECONDS = 0.1
@@ -40,7 +41,10 @@ class Rest:
         self._connection = connection
         self._pieces: list[bytes | memoryview] = [*pieces]
         self._stream = stream
-        self._chunks = iter(stream)
+        #: What the next piece is awaited from, if it comes from elsewhere.
+        self._source = stream if isinstance(stream, AwaitedStream) else None
+        self._chunks = iter(() if self._source is not None else stream)
+        self._awaits_source = False
         self._file = _file_of(stream)
         self._is_corked = False
         self._patience_seconds = patience_seconds
@@ -51,11 +55,18 @@ class Rest:
     @property
     def held_bytes(self) -> int:
         """What it takes of the memory: as long as one byte of a piece is left, all of it."""
-        return sum(memoryview(piece.obj if isinstance(piece, memoryview) else piece).nbytes for piece in self._pieces)
+        own = sum(memoryview(piece.obj if isinstance(piece, memoryview) else piece).nbytes for piece in self._pieces)
+        return own + (self._source.held_bytes if self._source is not None else 0)
+
+    @property
+    def awaited_source(self) -> AwaitedStream | None:
+        """What the next piece is awaited from; None: it is the client that is waited for."""
+        return self._source if self._awaits_source else None
 
     def is_late(self, now: float) -> bool:
         """Whether it is time to look whether the client has taken anything; `now` as time.monotonic() has it."""
-        return now - self.taken_at > self._patience_seconds
+        # A source has its own patience.
+        return not self._awaits_source and now - self.taken_at > self._patience_seconds
 
     def give_way(self) -> None:
         """Let the client take what there is at once, or lose it."""
@@ -71,6 +82,9 @@ class Rest:
         OSError
             It has gone; or what is sent cannot be read, or is not what it was.
         """
+        if self._awaits_source:
+            self._awaits_source = False
+            self.taken_at = time.monotonic()
         try:
             try:
                 if self._file is not None and not self._is_corked:
@@ -86,6 +100,9 @@ class Rest:
                     # What gunicorn takes for a client that has gone, and logs no traceback of.
                     raise ConnectionResetError(errno.ECONNRESET, "the client has stalled") from error
                 return False
+            except NotYet:
+                self._awaits_source = True
+                return False
         except BaseException:  # Whatever ends the answer leaves no descriptor.
             self._close()
             raise
@@ -99,7 +116,7 @@ class Rest:
         if not self._pieces:
             if self._file is not None:
                 return self._send_file(self._file)
-            chunk = next(self._chunks, None)
+            chunk = self._source.take() if self._source is not None else next(self._chunks, None)
             if chunk is None:
                 return False
             self._pieces.append(chunk)

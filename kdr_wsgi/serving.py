@@ -21,6 +21,7 @@ from kdr_wsgi.connections import Connection, Listener
 from kdr_wsgi.descriptors import make_room_for_connections
 from kdr_wsgi.errors import TruncatedBody
 from kdr_wsgi.sockets import BACKLOG
+from kdr_wsgi.streams import AwaitedStream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -143,7 +144,8 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self.handle_error(None, connection, conn.client, error)
             keeps = connection.keeps = False
         if connection.rest is not None:
-            connection.awaited = selectors.EVENT_WRITE
+            is_at_source = connection.rest.awaited_source is not None
+            connection.awaited = selectors.EVENT_READ if is_at_source else selectors.EVENT_WRITE
         elif keeps and connection.is_receiving:
             connection.awaited = selectors.EVENT_READ
             keeps = self.alive and not connection.is_late(time.monotonic())
@@ -176,7 +178,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         held_bytes = connection.rest.held_bytes if connection.rest is not None else 0
         self._awaited[conn] = held_bytes
         self._held_bytes += held_bytes
-        self.poller.register(connection, connection.awaited, lambda _: self._go_on(conn))
+        self.poller.register(connection.awaited_file, connection.awaited, lambda _: self._go_on(conn))
         if self._held_bytes > _HELD_BYTES:
             holders = [conn for conn, held_bytes in self._awaited.items() if held_bytes]
             slowest = min(holders, key=lambda conn: float(conn.sock.rest.taken_at))
@@ -194,7 +196,7 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                     self._go_on(conn)
 
     def _go_on(self, conn: Any) -> None:
-        self.poller.unregister(conn.sock)
+        self.poller.unregister(conn.sock.awaited_file)
         self._held_bytes -= self._awaited.pop(conn)
         self.enqueue_req(conn)
 
@@ -217,7 +219,9 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         try:
             connection.release_answer()
             while not connection.send_rest():
-                if not self._may_linger() or not _is_ready(connection, select.POLLOUT, LINGER_SECONDS):
+                awaited = connection.awaited_file
+                event = select.POLLOUT if awaited is connection else select.POLLIN
+                if not self._may_linger() or not _is_ready(awaited, event, LINGER_SECONDS):
                     break
         except TruncatedBody as error:
             self.log.error("an answer was not sent to its end: %s", error.strerror)
@@ -258,7 +262,7 @@ class PatientWorker(WatchfulWorker):
     head_bytes = 131072
 
 
-def _is_ready(connection: socket.socket, event: int, for_seconds: float) -> bool:
+def _is_ready(connection: socket.socket | AwaitedStream, event: int, for_seconds: float) -> bool:
     """Wait for an event of poll(2); False if it does not come in time."""
     poll = select.poll()
     poll.register(connection, event)

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from hub.errors import InvalidOption
@@ -14,6 +16,7 @@ from hub.registries import GRACE_SECONDS
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry, normalise_base_url
 from kdr_wsgi.hosts import KnownHosts
 from kdr_wsgi.jupyterhub.roots import AllowedRoots
+from kdr_wsgi.objects.rules import StoreFileError, StoreRules, read_store_file
 from kdr_wsgi.proxies import UNIX, TrustedProxies
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -67,6 +70,11 @@ SETTINGS = (
         "machine, /_kdr_files say, so that it sends the large ones; default: none",
     ),
     Setting("KDR_CACHE_BYTES", "what small files may take of each worker's memory; default: 67108864"),
+    Setting(
+        "KDR_STORES",
+        "a file of JSON that says which object stores (s3://, gs://, az://) may be published from, and with which "
+        "credentials; default: none",
+    ),
     Setting(
         "KDR_BEHIND_RELAY",
         "1: on a unix socket behind the Jupyter relay, whose word on who asks is believed; it sets this itself",
@@ -164,6 +172,8 @@ class Settings:
     cache_bytes : int
         What small files may take of each worker's memory.
     behind_relay : bool
+    stores : StoreRules
+        Which object stores may be read.
     service : ServiceSettings or None
         None: this is no service of a JupyterHub.
     """
@@ -178,6 +188,7 @@ class Settings:
     nginx_prefix: str
     cache_bytes: int
     behind_relay: bool
+    stores: StoreRules
     service: ServiceSettings | None
 
 
@@ -224,8 +235,31 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
         cache_bytes=_parse_number(values, "KDR_CACHE_BYTES", 64 << 20),
         behind_relay=behind_relay,
+        stores=read_stores(values),
         service=_read_service(values, registry, route) if is_service else None,
     )
+
+
+def read_stores(values: Mapping[str, str] | None = None) -> StoreRules:
+    """Return what the file says that KDR_STORES names, in `values` or in the environment.
+
+    Raises
+    ------
+    SettingError
+    """
+    values = os.environ if values is None else values
+    path = values.get("KDR_STORES")
+    if not path:
+        return StoreRules()
+    try:
+        rules = read_store_file(Path(path), values)
+    except StoreFileError as error:
+        raise SettingError("KDR_STORES", str(error)) from error
+    if find_spec("obstore") is None:
+        raise SettingError(
+            "KDR_STORES", "it needs obstore; where the relay server runs: pip install 'kdr-wsgi[object-store]'"
+        )
+    return rules
 
 
 def _read_service(values: Mapping[str, str], registry: Location, route: str) -> ServiceSettings:

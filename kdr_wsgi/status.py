@@ -31,7 +31,7 @@ from kdr_wsgi.errors import (
 )
 from kdr_wsgi.headers import SAME_ORIGIN
 from kdr_wsgi.locations import location_finder
-from kdr_wsgi.overview import Overview, Published, look_over, measure, tell
+from kdr_wsgi.overview import Overview, Published, SizeUnknown, look_over, measure, tell
 from kdr_wsgi.pages import template_policy
 from kdr_wsgi.settings import Settings
 from kdr_wsgi.viewers import LocalViewers
@@ -179,7 +179,7 @@ def answer_size(registration: Registration | None, contents: Contents, prefix: s
     except (StorageFailing, ManifestUnavailable) as error:
         _log.error("%s", error.reason)
         problem = error.sentence
-    except (NoSuchEntry, NotReadable, TooManyOpenFiles) as error:
+    except (NoSuchEntry, NotReadable, SizeUnknown, TooManyOpenFiles) as error:
         problem = error.sentence
     preview = measured and find_any_preview(registration, measured.names)
     return with_headers(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain, islice
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from blake3 import blake3
 
 from hub.content.signatures import size_of
+from hub.object_urls import is_object_root
 from hub.registration import Registration
 from kdr_wsgi import beneath
 from kdr_wsgi.archives import Archives
@@ -21,6 +22,7 @@ from kdr_wsgi.errors import ContentChanged, FileBeingChanged, FileChanged, IsDir
 from kdr_wsgi.files import AnyFile, File, KeptFile, OpenFile, PromisedFile, SmallFile
 from kdr_wsgi.media_types import MediaType, find_media_type
 from kdr_wsgi.members import ArchiveMember
+from kdr_wsgi.objects.opening import Objects
 from kdr_wsgi.open_files import OpenFiles
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.versions import FileVersion
@@ -48,13 +50,17 @@ class FileStore:
     cache : FileCache
     rehasher : Rehasher
     archives : Archives
+    objects : Objects
     """
 
-    def __init__(self, contents: Contents, cache: FileCache, rehasher: Rehasher, archives: Archives) -> None:
+    def __init__(
+        self, contents: Contents, cache: FileCache, rehasher: Rehasher, archives: Archives, objects: Objects
+    ) -> None:
         self._contents = contents
         self._cache = cache
         self._rehasher = rehasher
         self._archives = archives
+        self._objects = objects
         self._open_files = OpenFiles()
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)
@@ -64,18 +70,30 @@ class FileStore:
         """Where small files are kept."""
         return self._cache
 
-    def open(self, registration: Registration, entry: bytes, *, in_parts: bool = False) -> AnyFile:
+    def open(
+        self,
+        registration: Registration,
+        entry: bytes,
+        *,
+        in_parts: bool = False,
+        environ: Mapping[str, Any] | None = None,
+    ) -> AnyFile:
         """Return the file that `entry` names; one that a content key names is opened only when that is needed.
 
         With `in_parts` a large file stays open for those who ask for further
-        parts of it.
+        parts of it. An object store is asked for no more than what the
+        request `environ` will be answered with.
 
         Raises
         ------
         NoSuchEntry, NotReadable, IsDirectory, FileBeingChanged, ManifestUnavailable
         UnusableArchive, UnusableMember, ArchiveBeingIndexed, IndexUnavailable
             Of an archive.
+        StoreFailing
+            Of an object.
         """
+        if is_object_root(registration.root):
+            return self._objects.open(registration, entry, environ)
         if registration.content:
             if registration.kind == "file" and entry != registration.name and entry not in registration.other_names:
                 raise NoSuchEntry
@@ -101,6 +119,8 @@ class FileStore:
 
         None: it is opened each time.
         """
+        if is_object_root(registration.root):
+            return self._objects.finder(registration, entry, file)
         if isinstance(file, PromisedFile):
             return lambda: file
         if isinstance(file, ArchiveMember):

@@ -35,3 +35,42 @@ def _frame(pieces: Iterator[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         yield b"%x\r\n%b\r\n" % (len(piece), piece)
     yield LAST_CHUNK
+
+
+class NotYet(Exception):
+    """The next piece of a body is not there yet."""
+
+
+class AwaitedStream:
+    """A body whose pieces come from elsewhere; who has better things to do need not wait for them.
+
+    Its length is in the head of the answer.
+    """
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of the memory."""
+        raise NotImplementedError
+
+    def take(self) -> bytes | None:
+        """Return the next piece; None: there is none.
+
+        Raises
+        ------
+        NotYet
+            Before `fileno` can be read from there is none.
+        TruncatedBody
+        """
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """Return a descriptor that poll(2) and the like find readable once there is a next piece, or none ever."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Wait for each piece."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Give back what it has; again, that does nothing."""
+        raise NotImplementedError

@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple, Union
 
 from hub.content.signatures import TICK_NS, is_coarse, is_settled, pack_signature, unpack_signature
+from kdr_wsgi.objects.versions import ObjectVersion
 
 
 class FileVersion(NamedTuple):
@@ -118,8 +119,8 @@ class MemberVersion(NamedTuple):
         return self.archive.is_of(status)
 
 
-#: What a file, or a member of an archive, has.
-AnyVersion = Union[FileVersion, MemberVersion]
+#: What a file, a member of an archive, or an object has.
+AnyVersion = Union[FileVersion, MemberVersion, ObjectVersion]
 
 
 def read_version(descriptor: int) -> FileVersion:

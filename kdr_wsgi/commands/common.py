@@ -12,6 +12,7 @@ from typing import IO
 from hub import JupyterRelayHub, PublishedURL
 from hub.errors import InvalidOption
 from hub.locations import Location, has_password, is_database_url
+from hub.object_urls import is_object_url
 from hub.registration import VISIBILITIES, Registration
 from hub.registries import AnyRegistry, registry_at
 from hub.settings import find_registry
@@ -94,12 +95,13 @@ def register(
     ------
     CommandError, HubError
     """
-    if not (is_tree or os.path.isdir(path)):
+    is_folder = path.endswith("/") if is_object_url(path) else os.path.isdir(path)
+    if not (is_tree or is_folder):
         return hub.serve_file(path, extension, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
     if extension:
-        what = "is a directory" if os.path.isdir(path) else "is published by its members (--tree)"
+        what = "is a directory" if is_folder else "is published by its members (--tree)"
         raise CommandError(f"--extension is for files, and {path!r} {what}")
-    if content and not os.path.isdir(path):
+    if content and not is_folder:
         raise CommandError(
             "--content gives no key to the members of an archive: publish the archive itself, without --tree, or "
             "unpack it and publish the directory"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hub.content.cleaning import clean_up
 from hub.content.snapshots import SnapshotFolder
+from hub.object_urls import is_object_root
+from hub.registration import Registration
 from hub.registries import AnyRegistry
 from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable, printable_path
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--missing", action="store_true", help="those too whose file or directory does not exist any more"
+        "--missing", action="store_true", help="those too whose file, directory or object does not exist any more"
     )
     parser.add_argument(
         "--snapshots",
@@ -36,8 +40,12 @@ def _run(options: argparse.Namespace) -> int:
         folder.check()
     removed = registry.remove_expired(time.time())
     if options.missing:
+        is_gone_from_store = _store_asker()
         for registration in registry.registrations():
-            is_gone = all(is_missing(source.root) for source in registration.sources)
+            if is_object_root(registration.root):
+                is_gone = is_gone_from_store(registration)
+            else:
+                is_gone = all(is_missing(source.root) for source in registration.sources)
             if is_gone and registry.revoke(registration.key):
                 removed.append(registration)
     for registration in removed:
@@ -49,6 +57,31 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{what}: {files:,} files removed, {size_bytes:,} bytes")
     _forget_usage(registry)
     return 0
+
+
+def _store_asker() -> Callable[[Registration], bool]:
+    """Return what tells whether a store says that nothing is there any more; what cannot be told stays."""
+    from kdr_wsgi.objects.examining import examine_root
+    from kdr_wsgi.objects.stores import Stores
+    from kdr_wsgi.settings import SettingError, read_stores
+
+    try:
+        rules = read_stores()
+    except SettingError as error:
+        raise CommandError(str(error)) from error
+    stores = Stores()
+
+    def is_gone(registration: Registration) -> bool:
+        found = examine_root(registration, rules, stores)
+        if found.state in ("failing", "untold"):
+            reason = found.reason or "KDR_STORES names no file here"
+            print(
+                f"kdr: warning: cannot tell whether {printable_path(registration.root)} is there: {printable(reason)}",
+                file=sys.stderr,
+            )
+        return found.state == "missing"
+
+    return is_gone
 
 
 def _forget_usage(registry: AnyRegistry) -> None:

@@ -14,7 +14,11 @@ from kdr_wsgi.commands.keys import short_enough
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a file or a directory")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help="a file or a directory; or the address of an object, s3://BUCKET/KEY, or s3://BUCKET/PREFIX/",
+    )
     parser.add_argument(
         "--tree",
         action="store_true",
@@ -83,6 +87,7 @@ COMMAND = Command(
         ("kdr publish cube.fits --visibility public --ttl 3600", "for everyone, for an hour"),
         ("kdr publish cube.dat --extension .fits --key cube", "under another name, and a key of your choice"),
         ("kdr publish tiles.zip --tree", "the members of an archive, which is not unpacked"),
+        ("kdr publish s3://survey/tiles/", "a prefix in an object store that the server's administrator allows"),
         ("kdr publish tiles --content --snapshot kept", "a URL that never names anything else"),
     ),
     add_arguments=_add_arguments,

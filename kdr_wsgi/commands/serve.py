@@ -6,10 +6,12 @@ import argparse
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
 from hub import JupyterRelayHub, PublishedURL
 from hub.locations import setting_of
+from hub.object_urls import is_object_url, normalise_object_url
 from hub.servers import announced
 from kdr_wsgi.commands import completing
 from kdr_wsgi.commands.common import (
@@ -65,6 +67,7 @@ def _run(options: argparse.Namespace) -> int:
         config["KDR_AS_OWNER"] = "1"
     try:
         settings = read_settings(config)
+        _check_objects(options.publish, settings)
         run = find_runner(options.server)
     except SettingError as error:
         raise CommandError(str(error)) from error
@@ -79,6 +82,16 @@ def _run(options: argparse.Namespace) -> int:
             published = [_publish(hub, path) for path in options.publish]
         _run_server(run, listener, config, settings, options.workers, [str(url) for url in published])
     return 0
+
+
+def _check_objects(paths: Sequence[str], settings: Settings) -> None:
+    """Raise CommandError for an address of an object store that this server may not read."""
+    for path in paths:
+        if is_object_url(path) and settings.stores.find(normalise_object_url(path), "") is None:
+            raise CommandError(
+                f"{path!r} lies below no prefix of an object store that this server may read; add it to the file that "
+                "KDR_STORES names"
+            )
 
 
 def _publish(hub: JupyterRelayHub, path: str) -> PublishedURL:

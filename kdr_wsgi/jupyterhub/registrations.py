@@ -17,6 +17,7 @@ from hub.client import STATIC_DIRECTORY
 from hub.content.signatures import SIGNATURE_BYTES
 from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, RegistryError
 from hub.keys import check_chosen_key, content_key, path_key
+from hub.object_urls import is_object_root
 from hub.registrar import Claim
 from hub.registration import Registration
 from hub.registries import registry_at
@@ -75,6 +76,7 @@ class Registrations:
     def __init__(self, settings: Settings, service: ServiceSettings, viewers: HubViewers) -> None:
         self._service = service
         self._viewers = viewers
+        self._stores = settings.stores
         self._registry = registry_at(settings.registry)
         self._archives = ArchiveIndexes(
             settings.registry, Rehasher(service.max_hashing_bytes), service.max_manifest_bytes
@@ -172,6 +174,10 @@ class Registrations:
                 "(JupyterHub.subdomain_host)",
             )
         root = self._locate(owner, registration.root)
+        if is_object_root(root) and (registration.content or registration.kind == "archive"):
+            raise InvalidOption(
+                "root", registration.root, "of an object store there are files and trees, without hashes"
+            )
         try:
             _check_openable(root, registration)
         except PathRefused as error:
@@ -218,11 +224,20 @@ class Registrations:
             os.close(descriptor)
 
     def _locate(self, owner: str, path: bytes) -> bytes:
+        if is_object_root(path):
+            return self._locate_object(owner, path)
         root = self._service.roots.locate(owner, path)
         if root is None:
             _log.warning("refused: %r may not publish %r", owner, path[:_LOGGED_BYTES])
             folders = ", ".join(map(os.fsdecode, self._service.roots.seen_by(owner))) or "none"
             raise PathRefused(path, f"what you may publish here lies in these folders: {folders}")
+        return root
+
+    def _locate_object(self, owner: str, root: bytes) -> bytes:
+        if self._stores.find(root, owner) is None:
+            _log.warning("refused: %r may not publish %r", owner, root[:_LOGGED_BYTES])
+            prefixes = ", ".join(self._stores.seen_by(owner)) or "none"
+            raise PathRefused(root, f"what you may publish here of object stores lies below these prefixes: {prefixes}")
         return root
 
     def _tell(self, owner: str, registrations: Sequence[Registration]) -> Sequence[dict[str, Any]]:
@@ -234,7 +249,9 @@ class Registrations:
 
 
 def _check_openable(root: bytes, registration: Registration) -> None:
-    """Raise PathRefused if the service could not serve what is claimed."""
+    """Raise PathRefused if the service could not serve what is claimed; a store is asked by those who read."""
+    if is_object_root(root):
+        return
     is_folder = registration.kind == "tree" or registration.is_kept
     try:
         os.close(beneath.open_directory(root, []) if is_folder else beneath.open_root_file(root))

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, abort, request
 
+from hub.object_urls import is_object_root
 from hub.registration import Registration
 from hub.registries import AnyRegistry
 from kdr_wsgi.contents import Contents
@@ -84,7 +85,8 @@ class StatusPages:
         registration = ask_registry(lambda: self._registry.find(request.args.get("key", "")))
         if not owner or registration is None or registration.owner != owner:
             raise UnknownKey
-        return answer_size(self._roots.restrict(registration), self._contents, self._prefix)
+        allowed = registration if is_object_root(registration.root) else self._roots.restrict(registration)
+        return answer_size(allowed, self._contents, self._prefix)
 
     def _identify(self, scope: str = "") -> Member:
         """Return who asks; of a token also whether it has a scope.

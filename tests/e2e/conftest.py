@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import need
+from tests.swift import Swift, running_swift
 
 #: Chromium's own calls home fail on a machine without a network, many at a time.
 QUIET = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
@@ -40,3 +41,10 @@ def axe() -> str:
         remedy="npm install axe-core, and name its axe.min.js in KDR_TEST_AXE",
     )
     return Path(named).read_text()
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """An object store for all tests that do not stop it."""
+    with running_swift(tmp_path_factory.mktemp("swift")) as running:
+        yield running

@@ -14,6 +14,8 @@ from kdr_wsgi.cache import FileCache
 from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import FileBeingChanged
 from kdr_wsgi.files import PART_BYTES, KeptFile, OpenFile
+from kdr_wsgi.objects.opening import Objects
+from kdr_wsgi.objects.rules import StoreRules
 from kdr_wsgi.ranges import Span
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.store import FileStore
@@ -33,7 +35,8 @@ def store(tmp_path: Path) -> FileStore:
     registry = tmp_path / "kdr" / "registry.sqlite"
     Registry(registry).open()
     cache = FileCache(1 << 20)
-    return FileStore(Contents(registry), cache, Rehasher(), Archives(ArchiveIndexes(registry, Rehasher()), cache))
+    archives = Archives(ArchiveIndexes(registry, Rehasher()), cache)
+    return FileStore(Contents(registry), cache, Rehasher(), archives, Objects(StoreRules(), cache))
 
 
 def find(store: FileStore, path: Path) -> KeptFile:

@@ -1,0 +1,1 @@
+"""Objects of object stores, served as files are."""
