@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -177,6 +178,14 @@ def schema_version(location: Location) -> int:
     from hub.postgres.schema import SCHEMA_VERSION as DATABASE_VERSION
 
     return DATABASE_VERSION
+
+
+def close_databases() -> None:
+    """Close what this process has open of databases, before it ends."""
+    if "hub.postgres.reader" in sys.modules:
+        from hub.postgres.reader import close_all
+
+        close_all()
 
 
 def check_installed(location: DatabaseLocation) -> None:

@@ -21,6 +21,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from hub.registries import close_databases
 from kdr_wsgi.app import create_app
 from kdr_wsgi.catalog import Catalog
 from kdr_wsgi.granian_bridge import GranianBridge
@@ -164,6 +165,8 @@ def _load(config: Mapping[str, str], master: int) -> GranianBridge:
             del os.environ[name]
     threading.Thread(target=_end_with, args=(master,), daemon=True).start()
     # The end of a process of multiprocessing's is none of the interpreter's, and atexit does not see it.
+    Finalize(None, close_databases, exitpriority=0)
+    # What comes last is done first.
     Finalize(None, write_all, exitpriority=0)
     app = create_app(config)
     catalog: Catalog = app.extensions["kdr"]

@@ -29,12 +29,10 @@ _NUMBERS = count(1)
 
 
 def close_all() -> None:
-    """Close the connections of this process, so that a database can be dropped."""
+    """Forget the databases of this process, so that they can be dropped."""
     from hub.postgres import connections, reader
 
-    reader._close_all()
-    for database in connections._databases.values():
-        database.close()
+    reader.close_all()
     connections._databases.clear()
 
 

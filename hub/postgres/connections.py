@@ -204,10 +204,15 @@ def database_at(location: DatabaseLocation) -> Database:
     return _databases.setdefault(location.url, Database(location)) if database is None else database
 
 
-def _prepare_fork() -> None:
-    in_turn.acquire()
+def close_idle() -> None:
+    """Close the connections that nobody uses."""
     for database in list(_databases.values()):
         database.close()
+
+
+def _prepare_fork() -> None:
+    in_turn.acquire()
+    close_idle()
 
 
 def _begin_child() -> None:

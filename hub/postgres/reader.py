@@ -16,8 +16,9 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from hub.errors import RegistryError, RegistryTooNew
+from hub.keys import MAX_KEY_BYTES
 from hub.locations import DatabaseLocation
-from hub.postgres.connections import Connection, connect, database_at, explained
+from hub.postgres.connections import Connection, close_idle, connect, database_at, explained
 from hub.postgres.registry import find
 from hub.postgres.schema import CHANNEL, SCHEMA_VERSION, check_schema, make_schema
 from hub.registration import Registration
@@ -106,7 +107,7 @@ class PostgresReader(Generic[Prepared]):
         prepared = self._prepared.get(key)
         if prepared is not None:
             return prepared
-        if key in self._absent:
+        if key in self._absent or len(key) > MAX_KEY_BYTES:  # No longer one is remembered, nor is there any.
             return None
         with self._database.connection(LOOKUP_SECONDS) as connection:
             registration = find(connection, key)
@@ -319,9 +320,11 @@ _readers: weakref.WeakSet[PostgresReader[Any]] = weakref.WeakSet()
 _inherited: list[object] = []
 
 
-def _close_all() -> None:
+def close_all() -> None:
+    """Close all readers, and the connections that nobody uses."""
     for reader in list(_readers):
         reader.close()
+    close_idle()
 
 
 def _begin_child() -> None:
@@ -332,6 +335,6 @@ def _begin_child() -> None:
         reader._begin()
 
 
-atexit.register(_close_all)
+atexit.register(close_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_child)

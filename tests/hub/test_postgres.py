@@ -100,6 +100,7 @@ def test_what_is_known_is_not_asked_again(
         assert reader.find("k") == a_tree()
         assert reader.find("none") is None
         assert reader.find("with\0nul") is None
+        assert reader.find("long" * 1000) is None
     assert asked == ["k", "none", "with\0nul"]
     # Another place of the same content changes the registration, too.
     assert reader.find("h") is not None
