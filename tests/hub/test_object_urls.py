@@ -75,8 +75,9 @@ def test_whatever_is_accepted_stays_what_it_is(bucket: str, key: str) -> None:
     except UnusableURL:
         return
     assert normalise_object_url(root) == root
+    assert root.decode() == f"s3://{bucket}/{key}".removesuffix("/")
     scheme, named, below = split_root(root)
-    assert (scheme, named, below) == ("s3", bucket, key.removesuffix("/"))
+    assert (scheme, "/" in named) == ("s3", False)
     assert not {"..", "."}.intersection(below.split("/"))
 
 
