@@ -217,7 +217,7 @@ class JupyterRelayHub:
 
         Parameters
         ----------
-        path : path or str
+        path : path
             A regular file, or a link to one (resolved now). Or the address of
             an object in a store that the relay server's administrator allows:
             ``s3://bucket/cube.fits``, ``gs://...``, ``az://...``.

@@ -54,12 +54,12 @@ class Publication:
 
     @property
     def path(self) -> Path | None:
-        """Where it lies, links resolved; None: in an object store, whose address is `location`."""
+        """Where it lies on disk, links resolved, or None for what is in an object store."""
         return None if is_object_root(self.registration.root) else Path(self.location)
 
     @property
     def location(self) -> str:
-        """Where it lies: a path, or the address of an object or a prefix."""
+        """Where it lies, as a path or the address of an object or a prefix."""
         return os.fsdecode(self.registration.root)
 
     @property
