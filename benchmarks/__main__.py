@@ -4,7 +4,8 @@ The first core is the server's and the last the client's, and every server has
 its turn in every round, so that a noisy machine is noisy for all. With two
 workers both cores are everybody's. Files are in the system's page cache, unless
 ``--drop-caches`` is given. It needs ``wrk`` and ``nginx``; with the name of a
-module (``direct``, ``jupyter``, ``wtml``, ``content``, ``service``, ``registries``, ``storm``, ``soak``) and its
+module (``direct``, ``jupyter``, ``wtml``, ``content``, ``archives``, ``service``,
+``registries``, ``stores``, ``scale``, ``storm``, ``soak``) and its
 options it runs that one instead.
 """
 
@@ -26,7 +27,10 @@ from typing import Any
 from benchmarks.processes import LAST_CORE, end_in_order, pin
 
 #: Those that can be run alone.
-MODULES = ("direct", "jupyter", "wtml", "content", "service", "registries", "storm", "soak")
+MODULES = (
+    *("direct", "jupyter", "wtml", "content", "archives", "service", "registries", "stores", "scale"),
+    *("storm", "soak"),
+)
 
 #: Those whose versions matter.
 PACKAGES = (

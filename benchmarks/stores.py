@@ -151,7 +151,7 @@ def main() -> None:
                 port = free_port()
                 kdr = [sys.executable, "-m", "kdr_wsgi", "serve", "--workers", "1", "--bind", f"127.0.0.1:{port}"]
                 environment = {
-                    "KDR_REGISTRY": str(hub.registry.path),
+                    "KDR_REGISTRY": str(hub.registry.location),
                     "KDR_STORES": str(rules),
                     "KDR_CACHE_BYTES": cache,
                 }
