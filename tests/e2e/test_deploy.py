@@ -20,7 +20,7 @@ import yaml
 from jupyterhub.services.service import Service
 from traitlets.config import Config
 
-from kdr_wsgi.settings import SETTINGS
+from kdr_wsgi.settings import SETTINGS, read_stores
 from tests.conftest import free_port, wait_for_port
 from tests.fake_hub import fake_hub
 from tests.raw_http import Connection, fetch
@@ -64,6 +64,16 @@ def test_settings_are_those_that_there_are() -> None:
     known = {setting.name for setting in SETTINGS}
     named = {name for path in DEPLOY.iterdir() for name in re.findall(r"\bKDR_[A-Z_]+\b", path.read_text())}
     assert named - known == {"KDR_SERVICE_URL"}  # Of kernels.
+
+
+def test_the_rules_of_stores_are_such_as_servers_take(tmp_path: Path) -> None:
+    (rules,) = (made["data"]["stores.json"] for made in read_manifests() if made["kind"] == "ConfigMap")
+    # As Kubernetes mounts it: for all to read, since it has no secret.
+    (tmp_path / "stores.json").write_text(rules)
+    (tmp_path / "stores.json").chmod(0o644)
+    secrets = {entry["name"]: "x" for entry in container()["env"] if "valueFrom" in entry}
+    read = read_stores({"KDR_STORES": str(tmp_path / "stores.json"), **secrets})
+    assert read.seen_by("ada") == ["s3://homes/ada/"]
 
 
 def test_the_hub_takes_what_the_chart_passes_on() -> None:
