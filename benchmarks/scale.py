@@ -9,7 +9,11 @@ processor time per tile, of one server and of two, by themselves and behind
 nginx; then it lets viewers of the model look at tiles, and compares the
 processor time that the servers take with what the model foretells.
 
-Run it as ``python -m benchmarks.scale``; ``check`` needs ``wrk`` and ``nginx``.
+``told`` measures what it costs a PostgreSQL that each change is told to each
+worker: registrations per second, and messages, with some workers that listen.
+
+Run it as ``python -m benchmarks.scale``; ``check`` needs ``wrk`` and ``nginx``,
+``told`` PostgreSQL.
 """
 
 from __future__ import annotations
@@ -18,17 +22,26 @@ import argparse
 import asyncio
 import os
 import random
+import select
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import psycopg
 
 from benchmarks.common import TILE_BYTES, TILES, TILES_LUA, ask_with_wrk, gunicorn, make_tiles, need, write_figures
 from benchmarks.processes import ALL_CORES, FIRST_CORE, LAST_CORE, free_port, running
 from hub import JupyterRelayHub
+from hub.postgres.schema import CHANNEL
+from hub.registration import Registration
+from hub.registries import registry_at
+from hub.settings import find_registry
+from tests.databases import running_database
 
 VIEWERS = (100, 10_000, 1_000_000)
 
@@ -82,8 +95,8 @@ class Capacity:
         Registrations per second.
     store_requests : float
         Requests per second that one prefix of an object store answers.
-    worker_cores : int
-        Cores of one relay server's machine.
+    messages : float
+        Changes that one PostgreSQL tells workers of per second, all together.
     """
 
     core: float = 5_000.0
@@ -93,7 +106,7 @@ class Capacity:
     sqlite_writes: float = 1_400.0
     postgres_writes: float = 1_000.0
     store_requests: float = 5_500.0
-    worker_cores: int = 8
+    messages: float = 30_000.0
 
 
 @dataclass(frozen=True)
@@ -135,8 +148,7 @@ def demands(viewers: int, viewer: Viewer, capacity: Capacity) -> list[Demand]:
         Demand("registry in SQLite", writes, capacity.sqlite_writes, "registrations/s", can_grow=False),
         Demand("registry in PostgreSQL", writes, capacity.postgres_writes, "registrations/s", can_grow=False),
         # Each change is told to each worker.
-        Demand("changes told, a worker's core", writes, capacity.core, "changes/s", can_grow=False),
-        Demand("changes sent by PostgreSQL", writes * workers, 50_000.0, "messages/s", can_grow=False),
+        Demand("PostgreSQL, changes told", writes * workers, capacity.messages, "messages/s", can_grow=False),
         Demand("store, a prefix (nothing cached)", requests, capacity.store_requests, "requests/s"),
     ]
     return sorted(found, key=lambda demand: (demand.can_grow, -demand.parts))
@@ -329,10 +341,72 @@ def check(viewer: Viewer, seconds: int, crowd: int) -> dict[str, dict[str, float
     return measured
 
 
+# --- what it costs that all workers are told -------------------------------------------------------------------------
+
+
+class _Listeners:
+    """As many connections that listen as there would be workers, read by one thread."""
+
+    def __init__(self, url: str, number: int) -> None:
+        self._connections = [psycopg.connect(url, autocommit=True) for _ in range(number)]
+        for connection in self._connections:
+            connection.execute(f"LISTEN {CHANNEL}")
+        self.messages = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        listening = select.poll()
+        known = {connection.pgconn.socket: connection.pgconn for connection in self._connections}
+        for descriptor in known:
+            listening.register(descriptor, select.POLLIN)
+        while not self._is_over.is_set():
+            for descriptor, _ in listening.poll(50):
+                known[descriptor].consume_input()
+                while known[descriptor].notifies() is not None:
+                    self.messages += 1
+
+    def wait_for(self, messages: int) -> None:
+        """Wait until all have been told of all."""
+        deadline = time.monotonic() + 60
+        while self.messages < messages and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._is_over.set()
+        self._thread.join()
+        for connection in self._connections:
+            connection.close()
+
+
+def tell_workers(numbers: Sequence[int], registrations: int) -> dict[str, dict[str, float]]:
+    """Register while so many listen; print and return what that costs."""
+    measured: dict[str, dict[str, float]] = {}
+    with (
+        running_database(is_durable=True) as server,
+        server.new_database() as url,
+        closing(registry_at(find_registry(url))) as registry,
+    ):
+        registry.open()
+        for number in numbers:
+            with closing(_Listeners(url, number)) as listeners:
+                begun = time.monotonic()
+                for key in range(registrations):
+                    registry.claim(Registration(f"k{key}", "tree", b"/data/tiles"))
+                took = time.monotonic() - begun
+                listeners.wait_for(number * registrations)
+                told = listeners.messages / (time.monotonic() - begun)
+            measured[f"{number} workers"] = {"registrations_per_second": registrations / took, "messages": told}
+            print(f"{number:>4} workers: {registrations / took:>8,.0f} registrations/s, {told:>9,.0f} messages/s")
+    return measured
+
+
 def main() -> None:
     """Print the model, or check it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("model", "check"), nargs="?", default="model")
+    parser.add_argument("what", choices=("model", "check", "told"), nargs="?", default="model")
     parser.add_argument("--core", type=float, default=Capacity.core, help="tiles per second of one core")
     parser.add_argument("--seconds", type=int, default=8, help="of each measurement; default: 8")
     parser.add_argument("--viewers", type=int, default=100, help="that look at the tiles; default: 100")
@@ -341,10 +415,13 @@ def main() -> None:
     viewer, capacity = Viewer(), replace(Capacity(), core=options.core)
     if options.what == "model":
         print_model(viewer, capacity)
+        return
+    if options.what == "told":
+        measured = tell_workers((0, 8, 32, 128), 1000)
     else:
         measured = check(viewer, options.seconds, options.viewers)
-        if options.to:
-            write_figures(options.to, measured, {"viewer": asdict(viewer)})
+    if options.to:
+        write_figures(options.to, measured, {"viewer": asdict(viewer)})
 
 
 if __name__ == "__main__":
