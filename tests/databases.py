@@ -91,6 +91,7 @@ class DatabaseServer:
                 [*self._as_postgres(), str(self._programs / "postgres"), "-D", str(self._folder / "data"), *settings],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for whoever uses it, and drops its databases first.
                 cwd=self._folder,
             )
         deadline = time.monotonic() + 30
