@@ -8,7 +8,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -80,6 +80,13 @@ def run(
     arbiter.run()
 
 
+class _Awaited(NamedTuple):
+    """What a connection that goes on later waits for, and what its answer takes of the memory."""
+
+    file: Connection | AwaitedStream
+    held_bytes: int
+
+
 class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """A gthread worker whose threads wait for no client, but for the next request of one that is quick.
 
@@ -106,8 +113,8 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        #: Connections whose clients the main thread waits for, and what their answers take of the memory.
-        self._awaited: dict[Any, int] = {}
+        #: Connections that the main thread waits for.
+        self._awaited: dict[Any, _Awaited] = {}
         self._held_bytes = 0
         self._patrolled_at = 0.0
 
@@ -176,14 +183,16 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             super().finish_request(conn, fs)
             return
         held_bytes = connection.rest.held_bytes if connection.rest is not None else 0
-        self._awaited[conn] = held_bytes
+        awaited = self._awaited[conn] = _Awaited(connection.awaited_file, held_bytes)
         self._held_bytes += held_bytes
-        self.poller.register(connection.awaited_file, connection.awaited, lambda _: self._go_on(conn))
+        self.poller.register(awaited.file, connection.awaited, lambda _: self._go_on(conn))
         if self._held_bytes > _HELD_BYTES:
-            holders = [conn for conn, held_bytes in self._awaited.items() if held_bytes]
-            slowest = min(holders, key=lambda conn: float(conn.sock.rest.taken_at))
-            slowest.sock.rest.give_way()
-            self._go_on(slowest)
+            # Who waits for a store is not to blame.
+            holders = [conn for conn, each in self._awaited.items() if each.held_bytes and each.file is conn.sock]
+            if holders:
+                slowest = min(holders, key=lambda conn: float(conn.sock.rest.taken_at))
+                slowest.sock.rest.give_way()
+                self._go_on(slowest)
 
     def murder_pending(self) -> None:
         """Once a while, let a thread look at the clients that seem to stall, and end what has no time any more."""
@@ -196,8 +205,11 @@ class WatchfulWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                     self._go_on(conn)
 
     def _go_on(self, conn: Any) -> None:
-        self.poller.unregister(conn.sock.awaited_file)
-        self._held_bytes -= self._awaited.pop(conn)
+        awaited = self._awaited.pop(conn, None)
+        if awaited is None:  # Of the events that have come at once, one before this has let it go on.
+            return
+        self.poller.unregister(awaited.file)
+        self._held_bytes -= awaited.held_bytes
         self.enqueue_req(conn)
 
     def _has_request(self, conn: Any) -> bool:

@@ -22,10 +22,33 @@ MAX_BYTES = 4 * 1024 * 1024
 MIN_BYTES = 128 * 1024
 
 #: A client that has not taken a piece for so long is slow.
-SLOW_SECONDS = 1.0
+SLOW_SECONDS = 0.5
 
 #: From this size on the next piece is asked for while the client takes the one before.
 _AHEAD_BYTES = 1024 * 1024
+
+#: What all bodies of a process may hold before their pieces become small, so that many slow clients fit into what
+#: the server lets them hold together.
+BUDGET_BYTES = 32 * 1024 * 1024
+
+
+class _Budget:
+    """What the bodies of this process hold."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held_bytes = 0
+
+    @property
+    def is_spent(self) -> bool:
+        return self._held_bytes > BUDGET_BYTES
+
+    def add(self, size_bytes: int) -> None:
+        with self._lock:
+            self._held_bytes += size_bytes
+
+
+_budget = _Budget()
 
 
 class ObjectStream(AwaitedStream):
@@ -65,6 +88,7 @@ class ObjectStream(AwaitedStream):
         self._ready: list[bytes] = []
         self._size_bytes = FIRST_BYTES
         self._given_at = 0.0
+        self._charged_bytes = 0
         self._asked: tuple[Span, Future[bytes]] | None = None
         self._told: Future[bytes] | None = None
         self._is_ended = False
@@ -107,8 +131,9 @@ class ObjectStream(AwaitedStream):
             self._ready.append(self._result(may_wait=False))
         piece = self._ready.pop(0)
         self._given_at = time.monotonic()
-        if not self._ready and self._size_bytes >= _AHEAD_BYTES:
+        if not self._ready and self._size_bytes >= _AHEAD_BYTES and not _budget.is_spent:
             self._ask()
+        self._charge(len(piece))
         return piece
 
     def __iter__(self) -> Iterator[bytes]:
@@ -144,10 +169,17 @@ class ObjectStream(AwaitedStream):
             self._asked[1].cancel()
             self._asked = None
         self._parts, self._left, self._ready, self._given, self._tail = iter(()), Span(0, 0), [], None, b""
+        self._charge(0)
         with self._wakes:
             for descriptor in {self._wake, self._wakened} - {-1}:
                 os.close(descriptor)
             self._wake = self._wakened = -1
+
+    def _charge(self, sending_bytes: int) -> None:
+        """Count what is held, with what has been given away and is being sent."""
+        held_bytes = self.held_bytes + sending_bytes
+        _budget.add(held_bytes - self._charged_bytes)
+        self._charged_bytes = held_bytes
 
     def _tell(self) -> None:
         with self._wakes, suppress(BlockingIOError):
@@ -176,7 +208,8 @@ class ObjectStream(AwaitedStream):
             self._ready.append(body[start - begin : end - begin])
             self._left = Span(end, stop)
             return None
-        piece = Span(start, min(stop, start + self._size_bytes))
+        size_bytes = min(self._size_bytes, MIN_BYTES) if _budget.is_spent else self._size_bytes
+        piece = Span(start, min(stop, start + size_bytes))
         self._left = Span(piece.stop, stop)
         return piece
 

@@ -250,12 +250,13 @@ def test_a_reader_that_is_slow_costs_little_memory(
     for _ in range(20):
         time.sleep(0.1)
         for connection in connections:
-            connection.socket.recv(10_000)
+            assert connection.socket.recv(10_000)
         most = max(most, resident_bytes(worker) - before)
     for connection in connections:
         connection.socket.close()
     # Read whole, they would take 800 MiB.
     assert most < 100 << 20
+    assert server.workers == [worker]
 
 
 def test_no_thread_of_a_store_is_in_the_master(swift: Swift, bucket: Any, start_server: Start, tmp_path: Path) -> None:
