@@ -178,7 +178,7 @@ def main() -> None:
                                 read_through_us(port, f"{path}big.bin")
                             )
                             speeds.setdefault(("whole, MB", "store alone"), []).append(read_store(bucket))
-                        for readers in (1, 20):
+                        for readers in (1, 20, 60):
                             before, most = read_slowly(server.pid, port, f"{path}big.bin", readers, 15)
                             print(
                                 f"{readers} slow readers of {options.gib} GiB: worker {before:.0f} MB before, "
