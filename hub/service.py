@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
@@ -14,12 +15,14 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
-from hub.errors import InvalidOption, LimitReached, ServiceRefused, ServiceUnreachable
+from hub.errors import InvalidOption, LimitReached, NotSeenThere, ServiceRefused, ServiceUnreachable
 from hub.locations import Location
+from hub.object_urls import is_object_root
 from hub.registrar import Claim, Registered
 from hub.registration import Registration
 from hub.settings import DEFAULT_ROUTE, normalise_base_url
-from hub.wire import claim_to_json, registration_from_json
+from hub.views import View, see
+from hub.wire import NOT_SEEN_THERE, claim_to_json, registration_from_json, view_to_json
 
 #: Together they stay below 5 s, whatever does not answer.
 CONNECT_SECONDS = 2.0
@@ -30,6 +33,10 @@ MANIFEST_SECONDS = 600.0
 
 #: It reads the directory of an archive before it answers, of a million members in some seconds.
 ARCHIVE_SECONDS = 60.0
+
+#: How often a path is looked at that changes while it is registered, and how long what was written takes to be seen.
+_LOOKS = 3
+_LOOK_SECONDS = 0.2
 
 #: What the service answers whoever claims a tree's content key before it has the manifest.
 NEEDS_MANIFEST = 428
@@ -70,9 +77,35 @@ class ServiceRegistrar:
         self._static: Registration | None = None
 
     def register(self, claim: Claim) -> Registered:
-        """Send what is claimed; of a tree's content key the manifest too, unless the service has it."""
+        """Send what is claimed; of a tree's content key the manifest too, unless the service has it.
+
+        Raises
+        ------
+        NotSeenThere
+            The service sees nothing at the path, or something else.
+        ServiceRefused, ServiceUnreachable, LimitReached, ManifestError
+        """
         registration = claim.registration
-        told = claim_to_json(claim)
+        if registration.is_kept or is_object_root(registration.root):
+            return self._register(claim, None)
+        view = see(registration.root)
+        for _ in range(_LOOKS):
+            try:
+                return self._register(claim, view)
+            except NotSeenThere:
+                if view is None:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+                before, view = view, see(registration.root, view.nonce)
+                if view == before:
+                    # It may have been another one when the service looked.
+                    return self._register(claim, view)
+        # What changes all the time looks the same from no two places.
+        return self._register(claim, None)
+
+    def _register(self, claim: Claim, view: View | None) -> Registered:
+        registration = claim.registration
+        told = {**claim_to_json(claim), **view_to_json(view)}
         tree = None
         if registration.content and registration.kind == "tree":
             tree = self._store.open(registration.content, registration.root)
@@ -234,6 +267,8 @@ def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
         raise ServiceUnreachable(url, str(told["error"]).rstrip("."))
     if status == http.client.TOO_MANY_REQUESTS:
         raise LimitReached(str(told["error"]))
+    if told.get("reason") == NOT_SEEN_THERE:
+        raise NotSeenThere(status, str(told["error"]))
     if status >= http.client.BAD_REQUEST:
         raise ServiceRefused(status, str(told["error"]))
     return told

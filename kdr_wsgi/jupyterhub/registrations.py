@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,7 +15,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from hub.client import STATIC_DIRECTORY
 from hub.content.signatures import SIGNATURE_BYTES
-from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, RegistryError
+from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, NotSeenThere, RegistryError
 from hub.keys import check_chosen_key, content_key, path_key
 from hub.object_urls import is_object_root
 from hub.registrar import Claim
@@ -24,7 +24,8 @@ from hub.registries import registry_at
 from hub.secret import read_secret
 from hub.service import NEEDS_MANIFEST
 from hub.version import VERSION
-from hub.wire import claim_from_json, registration_to_json
+from hub.views import View, see_open
+from hub.wire import NOT_SEEN_THERE, claim_from_json, registration_to_json, view_from_json
 from kdr_wsgi import beneath
 from kdr_wsgi.archives import ArchiveIndexes
 from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded, UnusableArchive
@@ -56,7 +57,12 @@ class PathRefused(HubError):
     """A user may not publish a path, or the service cannot."""
 
     def __init__(self, path: bytes, reason: str) -> None:
+        self.reason = reason
         super().__init__(f"the shared relay server cannot serve {path.decode('utf-8', 'backslashreplace')!r}: {reason}")
+
+
+class MissingThere(PathRefused):
+    """The service sees nothing at a path."""
 
 
 class Registrations:
@@ -103,8 +109,8 @@ class Registrations:
     def register(self) -> tuple[Response, int]:
         """Store what a user claims, under a key of that user's."""
         owner = self._identify()
-        claim, index = _read_claim()
-        registration = self._check(owner, claim, index)
+        claim, told = _read_claim()
+        registration = self._check(owner, claim, told)
         self._registry.claim(registration, self._service.max_registrations)
         _log.info("%r registered %r: %r", owner, registration.key, registration.root)
         (told,) = self._tell(owner, [registration])
@@ -139,7 +145,7 @@ class Registrations:
         owner = self._identify()
         told = unquote_to_bytes(request.args.get("root", ""))
         root = self._locate(owner, told)
-        _check_openable(root, Registration("", "tree", told))
+        os.close(_open(root, Registration("", "tree", told)))
         self._manifests.receive(owner, root, content, _body())
         return jsonify({}), 200
 
@@ -155,12 +161,12 @@ class Registrations:
             raise TokenNeeded
         return member.name
 
-    def _check(self, owner: str, claim: Claim, index: object) -> Registration:
-        """Return what is to be stored of a claim; `index` tells which manifest a tree's content key means.
+    def _check(self, owner: str, claim: Claim, told: Mapping[str, Any]) -> Registration:
+        """Return what is to be stored of a claim, which was read from what is `told`.
 
         Raises
         ------
-        InvalidOption, InvalidKey, PathRefused, ManifestNeeded
+        InvalidOption, InvalidKey, PathRefused, NotSeenThere, ManifestNeeded
         """
         registration = claim.registration
         check_service_headers(registration)
@@ -179,14 +185,15 @@ class Registrations:
                 "root", registration.root, "of an object store there are files and trees, without hashes"
             )
         try:
-            _check_openable(root, registration)
-        except PathRefused as error:
+            # Behind the check of the roots: it tells of nothing that its owner might not publish, and so read.
+            self._check_seen(root, registration, view_from_json(told))
+        except (PathRefused, NotSeenThere) as error:
             _log.warning("refused: %r: %s", owner, str(error)[:_LOGGED_BYTES])
             raise
         if registration.content:
             key = content_key(registration.content, registration.variant)
             if registration.kind == "tree":
-                self._manifests.check(owner, root, registration.content, index)
+                self._manifests.check(owner, root, registration.content, told.get("index"))
             elif len(registration.signature) != SIGNATURE_BYTES:
                 raise InvalidOption("signature", registration.signature, "a file's content key takes one")
         elif registration.key:
@@ -204,6 +211,38 @@ class Registrations:
             claimed_at=now,
             expires_at=None if claim.ttl is None else now + claim.ttl,
         )
+
+    def _check_seen(self, root: bytes, registration: Registration, view: View | None) -> None:
+        """Raise unless the service could serve what is claimed, and sees there what the kernel sees.
+
+        Raises
+        ------
+        PathRefused, NotSeenThere
+        """
+        if is_object_root(root):
+            return
+        try:
+            descriptor = _open(root, registration)
+        except MissingThere as error:
+            if view is None:
+                raise
+            raise self._not_seen(registration, error.reason) from None
+        try:
+            is_same = view is None or see_open(descriptor, view.nonce) == view.digest
+        except OSError as error:
+            raise PathRefused(registration.root, f"it cannot be read ({error.strerror}); try again later") from None
+        finally:
+            os.close(descriptor)
+        if not is_same:
+            what = "file" if registration.kind != "tree" else "folder"
+            raise self._not_seen(registration, f"where it runs, another {what} is at this path")
+
+    def _not_seen(self, registration: Registration, reason: str) -> NotSeenThere:
+        remedy = (
+            "move it to a folder that your kernel and the relay server both see, or ask the administrator "
+            "(KDR_ROOTS can say SEEN_AS=FOLDER)"
+        )
+        return NotSeenThere(403, f"{PathRefused(registration.root, reason)}; {remedy}")
 
     def _index(self, owner: str, root: bytes, registration: Registration) -> None:
         """See to it that there is an index of an archive, made here: no user's word is taken for what is in it.
@@ -248,26 +287,24 @@ class Registrations:
         ]
 
 
-def _check_openable(root: bytes, registration: Registration) -> None:
-    """Raise PathRefused if the service could not serve what is claimed; a store is asked by those who read."""
-    if is_object_root(root):
-        return
+def _open(root: bytes, registration: Registration) -> int:
+    """Return what is claimed, open; raise PathRefused if the service could not serve it."""
     is_folder = registration.kind == "tree" or registration.is_kept
     try:
-        os.close(beneath.open_directory(root, []) if is_folder else beneath.open_root_file(root))
+        return beneath.open_directory(root, []) if is_folder else beneath.open_root_file(root)
     except NotReadable:
         raise PathRefused(
             registration.root, "the user that it runs as has no permission to read that; ask the administrator"
         ) from None
     except NoSuchEntry:
-        raise PathRefused(
+        raise MissingThere(
             registration.root,
             f"there is no such {'folder' if is_folder else 'file'} where it runs, or a link leads there",
         ) from None
 
 
-def _read_claim() -> tuple[Claim, object]:
-    """Return what the request claims, and the checksum of the index that it speaks of.
+def _read_claim() -> tuple[Claim, Mapping[str, Any]]:
+    """Return what the request claims, and all that it tells.
 
     Raises
     ------
@@ -282,7 +319,7 @@ def _read_claim() -> tuple[Claim, object]:
         raise InvalidOption("claim", None, f"it is no JSON: {error}") from error
     if not isinstance(told, dict):
         raise InvalidOption("claim", None, "it is no JSON object")
-    return claim_from_json(told), told.get("index")
+    return claim_from_json(told), told
 
 
 def _body() -> Iterator[bytes]:
@@ -297,6 +334,7 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (LimitReached, 429),
     (ManifestNeeded, NEEDS_MANIFEST),
     (PathRefused, 403),
+    (NotSeenThere, 403),
     (InvalidOption, 400),
     (InvalidKey, 400),
     (ManifestError, 507),
@@ -310,7 +348,8 @@ def _explain(error: HubError) -> tuple[Response, int]:
         _log.error("%s", error)
     # The service's own paths are for its log.
     sentence = str(error) if status < 500 else "the service cannot store this now; ask the administrator"
-    return jsonify(error=sentence), status
+    reason = {"reason": NOT_SEEN_THERE} if isinstance(error, NotSeenThere) else {}
+    return jsonify(error=sentence, **reason), status
 
 
 def _explain_relay_error(error: RelayError) -> tuple[Response, int, list[tuple[str, str]]]:
