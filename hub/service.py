@@ -8,14 +8,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from random import random
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
-from hub.errors import InvalidOption, LimitReached, NotSeenThere, ServiceRefused, ServiceUnreachable
+from hub.errors import HubError, InvalidOption, LimitReached, NotSeenThere, ServiceRefused, ServiceUnreachable
 from hub.locations import Location
 from hub.object_urls import is_object_root
 from hub.registrar import Claim, Registered
@@ -33,6 +34,15 @@ MANIFEST_SECONDS = 600.0
 
 #: It reads the directory of an archive before it answers, of a million members in some seconds.
 ARCHIVE_SECONDS = 60.0
+
+#: How long the service may take nothing of an upload, or answer nothing: it may have to list what there is.
+UPLOAD_SECONDS = 120.0
+
+#: What the service answers whoever claims what was not uploaded.
+NOT_UPLOADED = 409
+
+#: How often a file is sent.
+_ATTEMPTS = 8
 
 #: How often a path is looked at that changes while it is registered, and how long what was written takes to be seen.
 _LOOKS = 3
@@ -86,7 +96,7 @@ class ServiceRegistrar:
         ServiceRefused, ServiceUnreachable, LimitReached, ManifestError
         """
         registration = claim.registration
-        if registration.is_kept or is_object_root(registration.root):
+        if claim.is_upload or registration.is_kept or is_object_root(registration.root):
             return self._register(claim, None)
         view = see(registration.root)
         for _ in range(_LOOKS):
@@ -110,14 +120,17 @@ class ServiceRegistrar:
         if registration.content and registration.kind == "tree":
             tree = self._store.open(registration.content, registration.root)
             told["index"] = tree.index_checksum.hex()
-        seconds = ARCHIVE_SECONDS if registration.kind == "archive" else ANSWER_SECONDS
+        if claim.is_upload:
+            told["upload"] = True
+        # For an upload it may have to list what it has.
+        seconds = ARCHIVE_SECONDS if registration.kind == "archive" or claim.is_upload else ANSWER_SECONDS
         try:
             answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         except ServiceRefused as error:
             if tree is None or error.status != NEEDS_MANIFEST:
                 raise
-            self._send_manifest(registration, tree)
-            answer = self._ask("POST", "registrations", json.dumps(told).encode())
+            self._send_manifest(claim, tree)
+            answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         return self._registered(answer)
 
     def revoke(self, key: str) -> bool:
@@ -163,14 +176,68 @@ class ServiceRegistrar:
     def _misfit(self, reason: str) -> ServiceUnreachable:
         return ServiceUnreachable(self.url, f"its version does not fit this one ({reason}); tell the administrator")
 
-    def _send_manifest(self, registration: Registration, tree: Tree) -> None:
-        query = urlencode({"root": quote(registration.root)})
+    def tell_uploads(self) -> dict[str, Any]:
+        """Return whether uploads are taken (``takes``), and of how many bytes how many are used."""
+        return self._ask("GET", "uploads", seconds=UPLOAD_SECONDS)
+
+    def find_missing(self, digests: Sequence[bytes], *, anew: bool = False) -> list[bytes]:
+        """Return of which hashes the service has no file that this user has uploaded; `anew`: it is to list them.
+
+        Raises
+        ------
+        ServiceUnreachable, ServiceRefused
+        """
+        told = json.dumps({"hashes": [digest.hex() for digest in digests], "anew": anew}).encode()
+        try:
+            return [bytes.fromhex(text) for text in self._ask("POST", "uploads", told, UPLOAD_SECONDS)["missing"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._misfit(repr(error)) from error
+
+    def send_file(
+        self, digest: bytes, size_bytes: int, body: Callable[[], Iterator[bytes]], is_over: threading.Event
+    ) -> None:
+        """Upload a file; try again, for about half a minute, where the service is busy or the connection breaks.
+
+        Parameters
+        ----------
+        digest : bytes
+            What it hashes to.
+        size_bytes : int
+        body : callable
+            Returns what is sent, for each attempt anew.
+        is_over : Event
+            Nothing is tried any more once it is set.
+
+        Raises
+        ------
+        ServiceUnreachable, ServiceRefused, LimitReached
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._ask("PUT", f"uploads/{digest.hex()}", body(), UPLOAD_SECONDS, size_bytes=size_bytes)
+            except ServiceUnreachable:
+                # At random, so that those who were refused together do not come back together.
+                seconds = min(8.0, 0.25 * 2**attempt) * (0.5 + random())  # noqa: S311  # No secret is made of it.
+                if attempt == _ATTEMPTS - 1 or is_over.wait(seconds):
+                    raise
+            else:
+                return
+
+    def _send_manifest(self, claim: Claim, tree: Tree) -> None:
+        registration = claim.registration
+        query = urlencode({"upload": "1"} if claim.is_upload else {"root": quote(registration.root)})
         self._ask("PUT", f"manifests/{registration.content}?{query}", send_tree(tree), MANIFEST_SECONDS)
 
     def _ask(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, seconds: float = ANSWER_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        seconds: float = ANSWER_SECONDS,
+        *,
+        size_bytes: int | None = None,
     ) -> dict[str, Any]:
-        """Return what the service answers.
+        """Return what the service answers; a body of which the size is known may take longer than `seconds`.
 
         Raises
         ------
@@ -179,14 +246,20 @@ class ServiceRegistrar:
         headers = {"Authorization": f"token {self._token}", "Accept": "application/json"}
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
+        is_chunked = not isinstance(body, bytes) and size_bytes is None
+        if size_bytes is not None:
+            headers["Content-Length"] = str(size_bytes)
         try:
-            with closing(self._connect(seconds)) as connection, _ended_after(seconds, connection.sock):
+            with ExitStack() as stack:
+                connection = stack.enter_context(closing(self._connect(seconds)))
+                if size_bytes is None:
+                    stack.enter_context(_ended_after(seconds, connection.sock))
                 with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it has read all.
-                    connection.request(
-                        method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
-                    )
+                    connection.request(method, f"{self._api}/{path}", body, headers, encode_chunked=is_chunked)
                 answer = connection.getresponse()
                 status, text = answer.status, answer.read()
+        except HubError:  # Of the body; some are errors of the system too.
+            raise
         except (OSError, http.client.HTTPException) as error:
             raise ServiceUnreachable(
                 self.url, f"it does not answer ({str(error) or type(error).__name__}); try again later"

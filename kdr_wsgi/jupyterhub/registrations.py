@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from flask import Blueprint, Response, jsonify, request
 
 from hub.client import STATIC_DIRECTORY
+from hub.content.manifests import ManifestStore
 from hub.content.signatures import SIGNATURE_BYTES
 from hub.errors import HubError, InvalidKey, InvalidOption, LimitReached, ManifestError, NotSeenThere, RegistryError
 from hub.keys import check_chosen_key, content_key, path_key
@@ -22,7 +24,7 @@ from hub.registrar import Claim
 from hub.registration import Registration
 from hub.registries import registry_at
 from hub.secret import read_secret
-from hub.service import NEEDS_MANIFEST
+from hub.service import NEEDS_MANIFEST, NOT_UPLOADED
 from hub.version import VERSION
 from hub.views import View, see_open
 from hub.wire import NOT_SEEN_THERE, claim_from_json, registration_to_json, view_from_json
@@ -32,7 +34,9 @@ from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded, U
 from kdr_wsgi.jupyterhub.manifests import ManifestNeeded, ReceivedManifests
 from kdr_wsgi.jupyterhub.owned_keys import is_key_of, owned_key
 from kdr_wsgi.jupyterhub.response_headers import check_service_headers
+from kdr_wsgi.jupyterhub.uploads import NotUploaded, ReceivedUploads
 from kdr_wsgi.jupyterhub.viewers import HubViewers
+from kdr_wsgi.objects.uploads import UploadStore
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.settings import ServiceSettings, Settings
 from kdr_wsgi.versions import read_version
@@ -48,6 +52,8 @@ _STATIC_FILES = Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve(
 MAX_CLAIM_BYTES = 128 * 1024
 
 _CHUNK_BYTES = 1 << 20
+
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 #: Of a path that somebody else writes into the log.
 _LOGGED_BYTES = 500
@@ -88,6 +94,9 @@ class Registrations:
             settings.registry, Rehasher(service.max_hashing_bytes), service.max_manifest_bytes
         )
         self._manifests = ReceivedManifests(self._registry, service.max_manifest_bytes)
+        self._uploads = (
+            ReceivedUploads(UploadStore(service.uploads), service.max_upload_bytes) if service.uploads else None
+        )
         self._prefix = f"{service.host}{settings.base_url}{settings.route}/"
         self._registry.claim(_STATIC_FILES)
         # Before a fork, so that two workers do not make it at once.
@@ -101,6 +110,9 @@ class Registrations:
         api.add_url_rule("/registrations", "list", self.list, methods=["GET"])
         api.add_url_rule("/registrations", "revoke", self.revoke, methods=["DELETE"])
         api.add_url_rule("/manifests/<content>", "manifest", self.receive_manifest, methods=["PUT"])
+        api.add_url_rule("/uploads", "uploads", self.tell_uploads, methods=["GET"])
+        api.add_url_rule("/uploads", "missing", self.find_missing, methods=["POST"])
+        api.add_url_rule("/uploads/<content>", "upload", self.receive_upload, methods=["PUT"])
         api.add_url_rule("/static", "static", self.static, methods=["GET"])
         api.register_error_handler(HubError, _explain)
         api.register_error_handler(RelayError, _explain_relay_error)
@@ -143,11 +155,51 @@ class Registrations:
     def receive_manifest(self, content: str) -> tuple[Response, int]:
         """Store what a user tells of a tree."""
         owner = self._identify()
-        told = unquote_to_bytes(request.args.get("root", ""))
-        root = self._locate(owner, told)
-        os.close(_open(root, Registration("", "tree", told)))
+        if request.args.get("upload"):
+            root = self._take_uploads().root_of(owner)
+        else:
+            told = unquote_to_bytes(request.args.get("root", ""))
+            root = self._locate(owner, told)
+            os.close(_open(root, Registration("", "tree", told)))
         self._manifests.receive(owner, root, content, _body())
         return jsonify({}), 200
+
+    def tell_uploads(self) -> Response:
+        """Tell a user whether uploads are taken, and how much more of them."""
+        owner = self._identify()
+        if self._uploads is None:
+            return jsonify(takes=False)
+        return jsonify(takes=True, used_bytes=self._uploads.used_bytes(owner), max_bytes=self._uploads.max_bytes)
+
+    def find_missing(self) -> Response:
+        """Tell a user of which hashes no file was uploaded."""
+        owner = self._identify()
+        uploads = self._take_uploads()
+        told = _read_hashes()
+        digests = [_check_digest(each) for each in told["hashes"]]
+        missing = uploads.missing(owner, digests, anew=told.get("anew") is True)
+        return jsonify(missing=[digest.hex() for digest in missing])
+
+    def receive_upload(self, content: str) -> tuple[Response, int]:
+        """Keep a file that a user sends."""
+        owner = self._identify()
+        uploads = self._take_uploads()
+        digest, size_bytes = _check_digest(content), request.content_length
+        if size_bytes is None:
+            raise InvalidOption("upload", content, "its Content-Length is missing")
+        uploads.receive(owner, digest, size_bytes, _body("upload"))
+        _log.info("%r uploaded %s: %d bytes", owner, content, size_bytes)
+        return jsonify({}), 201
+
+    def _take_uploads(self) -> ReceivedUploads:
+        if self._uploads is None:
+            raise InvalidOption(
+                "upload",
+                True,
+                "this service has no store for uploads; ask the administrator (KDR_UPLOADS), or move the data to a "
+                "folder that it sees",
+            )
+        return self._uploads
 
     def _identify(self) -> str:
         """Return the name of the user whose token the request has.
@@ -179,6 +231,14 @@ class Registrations:
                 "JupyterRelayHub(service=''), or ask the administrator for subdomains with TLS "
                 "(JupyterHub.subdomain_host)",
             )
+        is_upload = bool(told.get("upload"))
+        if is_upload:
+            # Whatever the claim says: the user's own folder.
+            root = self._take_uploads().root_of(owner)
+            registration = replace(registration, root=root, is_kept=True)
+            if not registration.content or registration.kind == "archive":
+                raise InvalidOption("upload", True, "it takes a content key")
+            return self._finish(owner, claim, replace(registration, key=self._check_content(owner, registration, told)))
         root = self._locate(owner, registration.root)
         if is_object_root(root) and (registration.content or registration.kind == "archive"):
             raise InvalidOption(
@@ -191,22 +251,40 @@ class Registrations:
             _log.warning("refused: %r: %s", owner, str(error)[:_LOGGED_BYTES])
             raise
         if registration.content:
-            key = content_key(registration.content, registration.variant)
-            if registration.kind == "tree":
-                self._manifests.check(owner, root, registration.content, told.get("index"))
-            elif len(registration.signature) != SIGNATURE_BYTES:
-                raise InvalidOption("signature", registration.signature, "a file's content key takes one")
+            key = self._check_content(owner, replace(registration, root=root), told)
         elif registration.key:
             key = check_chosen_key(registration.key)
         else:
             key = path_key(f"{owner}\0".encode() + claim.place, claim.key_ending, self._secret)
         if registration.kind == "archive":
             self._index(owner, root, registration)
+        return self._finish(owner, claim, replace(registration, key=key, root=root))
+
+    def _check_content(self, owner: str, registration: Registration, told: Mapping[str, Any]) -> str:
+        """Return the content key that is claimed, once the manifest is here, and what was to be uploaded.
+
+        Raises
+        ------
+        InvalidOption, ManifestNeeded, NotUploaded
+        """
+        if registration.kind == "tree":
+            self._manifests.check(owner, registration.root, registration.content, told.get("index"))
+        elif len(registration.signature) != SIGNATURE_BYTES:
+            raise InvalidOption("signature", registration.signature, "a file's content key takes one")
+        if told.get("upload"):
+            uploads = self._take_uploads()
+            if registration.kind == "tree":
+                store = ManifestStore(self._registry.location, owner)
+                uploads.check_tree(owner, store.open(registration.content, registration.root))
+            else:
+                uploads.check_file(owner, registration.content, registration.signature)
+        return content_key(registration.content, registration.variant)
+
+    def _finish(self, owner: str, claim: Claim, registration: Registration) -> Registration:
         now = time.time()
         return replace(
             registration,
-            key=owned_key(owner, key),
-            root=root,
+            key=owned_key(owner, registration.key),
             owner=owner,
             claimed_at=now,
             expires_at=None if claim.ttl is None else now + claim.ttl,
@@ -238,7 +316,9 @@ class Registrations:
             raise self._not_seen(registration, f"where it runs, another {what} is at this path")
 
     def _not_seen(self, registration: Registration, reason: str) -> NotSeenThere:
+        upload = "publish with upload=True (kdr publish --upload), which sends it to a store of the service, or "
         remedy = (
+            f"{upload if self._uploads is not None and registration.kind != 'archive' else ''}"
             "move it to a folder that your kernel and the relay server both see, or ask the administrator "
             "(KDR_ROOTS can say SEEN_AS=FOLDER)"
         )
@@ -322,12 +402,37 @@ def _read_claim() -> tuple[Claim, Mapping[str, Any]]:
     return claim_from_json(told), told
 
 
-def _body() -> Iterator[bytes]:
+def _read_hashes() -> Mapping[str, Any]:
+    """Return what the request asks of.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    length = request.content_length
+    if length is None or length > MAX_CLAIM_BYTES:
+        raise InvalidOption("hashes", length, f"the JSON may have {MAX_CLAIM_BYTES:,} bytes")
+    try:
+        told = json.loads(request.get_data())
+    except (ValueError, RecursionError) as error:
+        raise InvalidOption("hashes", None, f"it is no JSON: {error}") from error
+    if not isinstance(told, dict) or not isinstance(told.get("hashes"), list):
+        raise InvalidOption("hashes", None, "it is no JSON object with a list of them")
+    return told
+
+
+def _check_digest(told: object) -> bytes:
+    if not isinstance(told, str) or not _HASH.fullmatch(told):
+        raise InvalidOption("hash", told, "it is no BLAKE3 hash in hexadecimal")
+    return bytes.fromhex(told)
+
+
+def _body(what: str = "manifest") -> Iterator[bytes]:
     try:
         while chunk := request.stream.read(_CHUNK_BYTES):
             yield chunk
     except OSError as error:
-        raise InvalidOption("manifest", "", "it has not come to its end") from error
+        raise InvalidOption(what, "", "it has not come to its end") from error
 
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
@@ -335,6 +440,7 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (ManifestNeeded, NEEDS_MANIFEST),
     (PathRefused, 403),
     (NotSeenThere, 403),
+    (NotUploaded, NOT_UPLOADED),
     (InvalidOption, 400),
     (InvalidKey, 400),
     (ManifestError, 507),

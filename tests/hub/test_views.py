@@ -17,7 +17,7 @@ def digest(path: Path) -> bytes:
     return view.digest
 
 
-def twin(path: Path, body: bytes) -> Path:
+def twin(path: Path, body: bytes | bytearray) -> Path:
     """Write a file with the times of its neighbours."""
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(body)
