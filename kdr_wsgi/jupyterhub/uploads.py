@@ -21,6 +21,12 @@ CONCURRENT_UPLOADS = 4
 _FRESH_SECONDS = 10.0
 _FRESH_TIMES = 10
 
+#: The same where something is asked of that is not known.
+_LACKING_TIMES = 2
+
+#: How long a request waits for others of the same user.
+_PATIENCE_SECONDS = 5.0
+
 #: Users of whom it is kept what they have, at about 150 bytes a file.
 _USERS = 16
 
@@ -79,8 +85,13 @@ class ReceivedUploads:
 
     def missing(self, owner: str, digests: Iterable[bytes], *, anew: bool) -> list[bytes]:
         """Return of which of the hashes there is no file; listed `anew` where what is known has turned out wrong."""
-        sizes = self._ledger(owner, must_list=anew).sizes
-        return [digest for digest in digests if digest not in sizes]
+        ledger = self._ledger(owner, must_list=anew)
+        lacking = [digest for digest in digests if digest not in ledger.sizes]
+        if lacking and time.monotonic() - ledger.listed_at > _LACKING_TIMES * ledger.listed_in:
+            # Another worker may have taken them.
+            ledger = self._ledger(owner, must_list=True)
+            lacking = [digest for digest in lacking if digest not in ledger.sizes]
+        return lacking
 
     def receive(self, owner: str, digest: bytes, size_bytes: int, chunks: Iterable[bytes]) -> None:
         """Keep a file.
@@ -96,11 +107,9 @@ class ReceivedUploads:
         """
         with self._turn():
             ledger = self._ledger(owner)
-            with ledger.lock:
-                is_known = digest in ledger.sizes
-            if is_known and self._store.has(owner, digest):
+            if digest in ledger.sizes and self._store.has(owner, digest):
                 return
-            with ledger.lock:
+            with _locked(ledger):
                 if ledger.size_bytes + ledger.pending_bytes + size_bytes > self.max_bytes:
                     raise LimitReached(
                         f"your uploads take {ledger.size_bytes:,} bytes, and may take {self.max_bytes:,} (this file "
@@ -143,7 +152,7 @@ class ReceivedUploads:
             self._ledgers[owner] = ledger
             if len(self._ledgers) > _USERS:
                 del self._ledgers[next(iter(self._ledgers))]
-        with ledger.lock:
+        with _locked(ledger):
             age = time.monotonic() - ledger.listed_at
             if must_list or not ledger.listed_at or age > max(_FRESH_SECONDS, _FRESH_TIMES * ledger.listed_in):
                 began = time.monotonic()
@@ -161,3 +170,19 @@ class ReceivedUploads:
             yield
         finally:
             self._turns.release()
+
+
+@contextmanager
+def _locked(ledger: _Ledger) -> Iterator[None]:
+    """Let one thread list at a time, and only so many wait for it.
+
+    Raises
+    ------
+    StoreBusy
+    """
+    if not ledger.lock.acquire(timeout=_PATIENCE_SECONDS):
+        raise StoreBusy("the uploads of a user are being listed")
+    try:
+        yield
+    finally:
+        ledger.lock.release()

@@ -20,6 +20,8 @@ from blake3 import blake3
 import hub.content.uploading
 import hub.service
 from hub import InvalidOption, JupyterRelayHub, LimitReached, NotSeenThere, ServiceRefused, UnhashableEntry
+from hub.registrar import Claim
+from hub.wire import claim_to_json
 from tests.fake_hub import PREFIX, LiveService, fake_hub, live_service
 from tests.raw_http import Answer
 from tests.stores import write_rules
@@ -57,7 +59,10 @@ def bucket(swift: Swift) -> Iterator[Any]:
 
 @pytest.fixture
 def ada(service: LiveService, bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> JupyterRelayHub:
-    return hub_of("ada", service, monkeypatch, tmp_path)
+    hub = hub_of("ada", service, monkeypatch, tmp_path)
+    for publication in hub.list():
+        publication.revoke()
+    return hub
 
 
 def hub_of(user: str, service: LiveService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> JupyterRelayHub:
@@ -262,11 +267,10 @@ def test_who_is_refused_since_the_path_is_not_seen_is_told_of_uploads(
     service: LiveService, ada: JupyterRelayHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x").write_bytes(b"x")
-    claim_to_json = hub.service.claim_to_json
 
-    def as_in_the_home_of_ada(claim: object) -> dict[str, object]:
+    def as_in_the_home_of_ada(claim: Claim) -> dict[str, object]:
         """The kernel sees another machine's home."""
-        return {**claim_to_json(claim), "root": f"{service.folder}/homes/ada/x"}  # type: ignore[arg-type]
+        return {**claim_to_json(claim), "root": f"{service.folder}/homes/ada/x"}
 
     monkeypatch.setattr(hub.service, "claim_to_json", as_in_the_home_of_ada)
     with pytest.raises(NotSeenThere, match=r"there is no such file .* publish with upload=True \(kdr publish --upload"):
