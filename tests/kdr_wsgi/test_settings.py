@@ -105,7 +105,7 @@ def test_what_small_files_may_take_is_the_administrators_choice(
         (
             ["s3://kept/uploads/", "s3://kept/"],
             "s3://kept/uploads/",
-            "the store 's3://kept' of KDR_STORES reaches there",
+            "the store 's3://kept' of KDR_STORES",
         ),
         (["s3://kept/uploads/", "s3://kept/uploads/ada/"], "s3://kept/uploads/", "reaches there, too"),
         (["s3://kept/uploads/", "s3://kept/{username}/"], "s3://kept/uploads/", "reaches there, too"),

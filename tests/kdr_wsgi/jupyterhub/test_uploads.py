@@ -22,6 +22,8 @@ import hub.service
 from hub import InvalidOption, JupyterRelayHub, LimitReached, NotSeenThere, ServiceRefused, UnhashableEntry
 from hub.registrar import Claim
 from hub.wire import claim_to_json
+from kdr_wsgi.cli import main
+from kdr_wsgi.objects import cleaning
 from tests.fake_hub import PREFIX, LiveService, fake_hub, live_service
 from tests.raw_http import Answer
 from tests.stores import write_rules
@@ -41,13 +43,19 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
 
 
 @pytest.fixture(scope="module")
-def service(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+def environment(swift: Swift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What the hub, and its administrator, tell the service."""
     folder = tmp_path_factory.mktemp("service")
     with fake_hub(folder) as environment:
         rules = write_rules(folder / "stores.json", {"prefix": "s3://kept/uploads/", "options": swift.options})
         environment.update(KDR_STORES=str(rules), KDR_UPLOADS="s3://kept/uploads/", KDR_USER_UPLOAD_BYTES=str(LIMIT))
-        with live_service(folder, environment, "-w", "2") as service:
-            yield service
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def service(environment: dict[str, str]) -> Iterator[LiveService]:
+    with live_service(Path(environment["KDR_STORES"]).parent, environment, "-w", "2") as service:
+        yield service
 
 
 @pytest.fixture
@@ -275,6 +283,47 @@ def test_who_is_refused_since_the_path_is_not_seen_is_told_of_uploads(
     monkeypatch.setattr(hub.service, "claim_to_json", as_in_the_home_of_ada)
     with pytest.raises(NotSeenThere, match=r"there is no such file .* publish with upload=True \(kdr publish --upload"):
         ada.serve_file(tmp_path / "x")
+
+
+def test_gc_removes_what_no_registration_needs_and_is_not_new(
+    service: LiveService,
+    ada: JupyterRelayHub,
+    bucket: Any,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(3):
+        (tree / f"{number}.png").write_bytes(b"gc %d" % number)
+    (tmp_path / "x").write_bytes(b"gc of a file")
+    url, of_file = ada.serve_tree(tree, upload=True), ada.serve_file(tmp_path / "x", upload=True)
+    (tree / "2.png").unlink()
+    kept = ada.serve_tree(tree, upload=True)
+    assert url.revoke()
+    for name in ("KDR_STORES", "KDR_UPLOADS"):
+        monkeypatch.setenv(name, environment[name])
+
+    def clean_up() -> str:
+        assert main(["gc", "--registry", environment["KDR_REGISTRY"]]) == 0
+        return capsys.readouterr().out
+
+    assert "uploads: 0 files removed" in clean_up(), "all of it may be about to be registered"
+    monkeypatch.setattr(cleaning, "_GRACE_SECONDS", -3600.0)
+    assert "uploads: 1 files removed, 4 bytes" in clean_up()
+    assert len(keys_of(bucket)) == 3
+    assert get(service, f"{kept}1.png").body == b"gc 1"
+    assert get(service, of_file).body == b"gc of a file"
+
+
+def test_doctor_says_whether_uploads_are_taken(
+    service: LiveService, ada: JupyterRelayHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KDR_SERVICE_URL", ada.service)
+    main(["doctor"])
+    assert "ok    uploads: the shared relay server takes them (upload=True)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options", [{"service": ""}, {"registry": "r.sqlite"}])
