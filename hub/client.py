@@ -208,6 +208,7 @@ class JupyterRelayHub:
         content: bool = False,
         snapshot: str | os.PathLike[str] | None = None,
         executor: Executor | None = None,
+        upload: bool = False,
         visibility: str | Sequence[str] = "private",
         trusted: bool = False,
         ttl: float | None = None,
@@ -237,6 +238,11 @@ class JupyterRelayHub:
         executor : concurrent.futures.Executor, optional
             With `content`: what hashes, on this machine or others that see the
             same files. Default: processes on this one.
+        upload : bool
+            With the shared relay server of a JupyterHub that takes uploads:
+            send it what it lacks, so that it need not see the file, nor the
+            kernel stay. It implies `content`. What was interrupted goes on
+            where it was.
         visibility : {"private", "users", "public"} or list of str
             Who may read: the owner, whoever is logged in, or whoever can
             reach the server. With the shared relay server of a JupyterHub
@@ -262,7 +268,7 @@ class JupyterRelayHub:
         """
         ending = check_extension(extension)
         if is_object_url(path):
-            root = _check_object(path, content, key, snapshot, executor)
+            root = _check_object(path, content, key, snapshot, executor, upload)
             name = split_root(root)[2].rpartition("/")[2].encode()
             if not name or os.fspath(path)[-1:] in ("/", b"/"):
                 raise NotAFile(os.fsdecode(path), is_directory=True)
@@ -275,8 +281,9 @@ class JupyterRelayHub:
         name = os.path.basename(place) + ending
         registration = _describe("file", root, name, visibility, trusted, headers)
         claim = Claim(registration, place, ending, check_ttl(ttl))
+        content = self._check_upload(upload, snapshot) or content
         if _check_content(content, key, snapshot, executor):
-            published = self._publish_by_content(claim, snapshot, executor)
+            published = self._publish_by_content(claim, snapshot, executor, upload=upload)
         else:
             published = self._publish(claim, key)
         self._warn_if_unserved()
@@ -290,6 +297,7 @@ class JupyterRelayHub:
         content: bool = False,
         snapshot: str | os.PathLike[str] | None = None,
         executor: Executor | None = None,
+        upload: bool = False,
         visibility: str | Sequence[str] = "private",
         trusted: bool = False,
         ttl: float | None = None,
@@ -317,7 +325,7 @@ class JupyterRelayHub:
             Of a prefix.
         """
         if is_object_url(path):
-            root = _check_object(path, content, key, snapshot, executor)
+            root = _check_object(path, content, key, snapshot, executor, upload)
             if root.lower().endswith(b".zip") and os.fspath(path)[-1:] not in ("/", b"/"):
                 raise UnusableURL(
                     os.fsdecode(path),
@@ -332,12 +340,13 @@ class JupyterRelayHub:
             raise NotATree(os.fsdecode(path))
         registration = _describe("archive" if is_archive else "tree", root, b"", visibility, trusted, headers)
         claim = Claim(registration, _locate(path), b"", check_ttl(ttl))
+        content = self._check_upload(upload, snapshot) or content
         is_by_content = _check_content(content, key, snapshot, executor)
         if is_archive:
             self._index(root, path, content=is_by_content)
             published = self._publish(claim, key)
         elif is_by_content:
-            published = self._publish_by_content(claim, snapshot, executor)
+            published = self._publish_by_content(claim, snapshot, executor, upload=upload)
         else:
             published = self._publish(claim, key)
         self._warn_if_unserved()
@@ -385,14 +394,36 @@ class JupyterRelayHub:
             warnings.warn(UnservedWarning(str(self.registry.location)), stacklevel=stacklevel)
 
     def _publish_by_content(
-        self, claim: Claim, snapshot: str | os.PathLike[str] | None, executor: Executor | None
+        self, claim: Claim, snapshot: str | os.PathLike[str] | None, executor: Executor | None, *, upload: bool
     ) -> PublishedURL:
         # Here, since most kernels hash nothing, and what it takes would slow `import hub` down.
         from hub.content.publishing import content_key_given
 
         folder = None if snapshot is None else _find_folder(snapshot)
         with content_key_given(claim.registration, self.registry, executor, folder) as hashed:
+            if upload:
+                from hub.content.manifests import ManifestStore
+                from hub.content.uploading import publish_upload
+
+                store, service = ManifestStore(self.registry.location), cast("ServiceRegistrar", self.registrar)
+                uploaded = replace(claim, registration=hashed, is_upload=True)
+                return publish_upload(hashed, store, service, lambda: self._publish(uploaded))
             return self._publish(replace(claim, registration=hashed))
+
+    def _check_upload(self, upload: bool, snapshot: object) -> bool:  # as it was given
+        """Return whether the files are to be sent; raise InvalidOption where they cannot be."""
+        if not isinstance(upload, bool):
+            raise InvalidOption("upload", upload, "give True or False")
+        if upload and not self.service:
+            raise InvalidOption(
+                "upload",
+                upload,
+                "only the shared relay server of a JupyterHub takes files (KDR_SERVICE_URL); here they are served from "
+                "where they lie: leave it out",
+            )
+        if upload and snapshot is not None:
+            raise InvalidOption("snapshot", snapshot, "what is uploaded is a copy already; leave one of the two out")
+        return upload
 
     def _index(self, root: bytes, path: AnyPath, *, content: bool) -> None:
         """See to it that there is an index of an archive, unless a shared relay server makes its own."""
@@ -502,8 +533,12 @@ def _check_content(content: bool, key: str | None, snapshot: object, executor: o
     return content
 
 
-def _check_object(path: AnyPath, content: bool, key: str | None, snapshot: object, executor: object) -> bytes:
+def _check_object(
+    path: AnyPath, content: bool, key: str | None, snapshot: object, executor: object, upload: bool
+) -> bytes:
     """Return the root that an address of an object store names; raise InvalidOption for a content key."""
+    if upload:
+        raise InvalidOption("upload", upload, "it is in an object store already; publish it without")
     if _check_content(content, key, snapshot, executor):
         raise InvalidOption(
             "content",

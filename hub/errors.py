@@ -154,6 +154,13 @@ class ServiceRefused(ServiceError):
         super().__init__(sentence)
 
 
+class NotSeenThere(ServiceRefused):
+    """The hub's shared relay server sees nothing at a path, or something else than the kernel does.
+
+    Its sentence says what to do: publish with ``upload=True``, or from a folder that both see.
+    """
+
+
 class LimitReached(ServiceError):
     """A user of the hub's shared relay server has as much as is allowed."""
 

@@ -31,12 +31,15 @@ class Claim:
         What is appended to a file's name.
     ttl : float or None
         Seconds until the registration ends by itself.
+    is_upload : bool
+        With a content key: the files were sent to the shared relay server, which serves those.
     """
 
     registration: Registration
     place: bytes
     extension: bytes
     ttl: float | None
+    is_upload: bool = False
 
     @property
     def key_ending(self) -> bytes:

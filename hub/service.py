@@ -7,19 +7,23 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from random import random
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
-from hub.errors import InvalidOption, LimitReached, ServiceRefused, ServiceUnreachable
+from hub.errors import HubError, InvalidOption, LimitReached, NotSeenThere, ServiceRefused, ServiceUnreachable
 from hub.locations import Location
+from hub.object_urls import is_object_root
 from hub.registrar import Claim, Registered
 from hub.registration import Registration
 from hub.settings import DEFAULT_ROUTE, normalise_base_url
-from hub.wire import claim_to_json, registration_from_json
+from hub.views import View, see
+from hub.wire import NOT_SEEN_THERE, claim_to_json, registration_from_json, view_to_json
 
 #: Together they stay below 5 s, whatever does not answer.
 CONNECT_SECONDS = 2.0
@@ -30,6 +34,19 @@ MANIFEST_SECONDS = 600.0
 
 #: It reads the directory of an archive before it answers, of a million members in some seconds.
 ARCHIVE_SECONDS = 60.0
+
+#: How long the service may take nothing of an upload, or answer nothing: it may have to list what there is.
+UPLOAD_SECONDS = 120.0
+
+#: What the service answers whoever claims what was not uploaded.
+NOT_UPLOADED = 409
+
+#: How often a file is sent.
+_ATTEMPTS = 8
+
+#: How often a path is looked at that changes while it is registered, and how long what was written takes to be seen.
+_LOOKS = 3
+_LOOK_SECONDS = 0.2
 
 #: What the service answers whoever claims a tree's content key before it has the manifest.
 NEEDS_MANIFEST = 428
@@ -70,21 +87,50 @@ class ServiceRegistrar:
         self._static: Registration | None = None
 
     def register(self, claim: Claim) -> Registered:
-        """Send what is claimed; of a tree's content key the manifest too, unless the service has it."""
+        """Send what is claimed; of a tree's content key the manifest too, unless the service has it.
+
+        Raises
+        ------
+        NotSeenThere
+            The service sees nothing at the path, or something else.
+        ServiceRefused, ServiceUnreachable, LimitReached, ManifestError
+        """
         registration = claim.registration
-        told = claim_to_json(claim)
+        if claim.is_upload or registration.is_kept or is_object_root(registration.root):
+            return self._register(claim, None)
+        view = see(registration.root)
+        for _ in range(_LOOKS):
+            try:
+                return self._register(claim, view)
+            except NotSeenThere:
+                if view is None:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+                before, view = view, see(registration.root, view.nonce)
+                if view == before:
+                    # It may have been another one when the service looked.
+                    return self._register(claim, view)
+        # What changes all the time looks the same from no two places.
+        return self._register(claim, None)
+
+    def _register(self, claim: Claim, view: View | None) -> Registered:
+        registration = claim.registration
+        told = {**claim_to_json(claim), **view_to_json(view)}
         tree = None
         if registration.content and registration.kind == "tree":
             tree = self._store.open(registration.content, registration.root)
             told["index"] = tree.index_checksum.hex()
-        seconds = ARCHIVE_SECONDS if registration.kind == "archive" else ANSWER_SECONDS
+        if claim.is_upload:
+            told["upload"] = True
+        # For an upload it may have to list what it has.
+        seconds = ARCHIVE_SECONDS if registration.kind == "archive" or claim.is_upload else ANSWER_SECONDS
         try:
             answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         except ServiceRefused as error:
             if tree is None or error.status != NEEDS_MANIFEST:
                 raise
-            self._send_manifest(registration, tree)
-            answer = self._ask("POST", "registrations", json.dumps(told).encode())
+            self._send_manifest(claim, tree)
+            answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         return self._registered(answer)
 
     def revoke(self, key: str) -> bool:
@@ -130,14 +176,68 @@ class ServiceRegistrar:
     def _misfit(self, reason: str) -> ServiceUnreachable:
         return ServiceUnreachable(self.url, f"its version does not fit this one ({reason}); tell the administrator")
 
-    def _send_manifest(self, registration: Registration, tree: Tree) -> None:
-        query = urlencode({"root": quote(registration.root)})
+    def tell_uploads(self) -> dict[str, Any]:
+        """Return whether uploads are taken (``takes``), and of how many bytes how many are used."""
+        return self._ask("GET", "uploads", seconds=UPLOAD_SECONDS)
+
+    def find_missing(self, digests: Sequence[bytes], *, anew: bool = False) -> list[bytes]:
+        """Return of which hashes the service has no file that this user has uploaded; `anew`: it is to list them.
+
+        Raises
+        ------
+        ServiceUnreachable, ServiceRefused
+        """
+        told = json.dumps({"hashes": [digest.hex() for digest in digests], "anew": anew}).encode()
+        try:
+            return [bytes.fromhex(text) for text in self._ask("POST", "uploads", told, UPLOAD_SECONDS)["missing"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._misfit(repr(error)) from error
+
+    def send_file(
+        self, digest: bytes, size_bytes: int, body: Callable[[], Iterator[bytes]], is_over: threading.Event
+    ) -> None:
+        """Upload a file; try again, for about half a minute, where the service is busy or the connection breaks.
+
+        Parameters
+        ----------
+        digest : bytes
+            What it hashes to.
+        size_bytes : int
+        body : callable
+            Returns what is sent, for each attempt anew.
+        is_over : Event
+            Nothing is tried any more once it is set.
+
+        Raises
+        ------
+        ServiceUnreachable, ServiceRefused, LimitReached
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._ask("PUT", f"uploads/{digest.hex()}", body(), UPLOAD_SECONDS, size_bytes=size_bytes)
+            except ServiceUnreachable:
+                # At random, so that those who were refused together do not come back together.
+                seconds = min(8.0, 0.25 * 2**attempt) * (0.5 + random())  # noqa: S311  # No secret is made of it.
+                if attempt == _ATTEMPTS - 1 or is_over.wait(seconds):
+                    raise
+            else:
+                return
+
+    def _send_manifest(self, claim: Claim, tree: Tree) -> None:
+        registration = claim.registration
+        query = urlencode({"upload": "1"} if claim.is_upload else {"root": quote(registration.root)})
         self._ask("PUT", f"manifests/{registration.content}?{query}", send_tree(tree), MANIFEST_SECONDS)
 
     def _ask(
-        self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, seconds: float = ANSWER_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        seconds: float = ANSWER_SECONDS,
+        *,
+        size_bytes: int | None = None,
     ) -> dict[str, Any]:
-        """Return what the service answers.
+        """Return what the service answers; a body of which the size is known may take longer than `seconds`.
 
         Raises
         ------
@@ -146,14 +246,20 @@ class ServiceRegistrar:
         headers = {"Authorization": f"token {self._token}", "Accept": "application/json"}
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
+        is_chunked = not isinstance(body, bytes) and size_bytes is None
+        if size_bytes is not None:
+            headers["Content-Length"] = str(size_bytes)
         try:
-            with closing(self._connect(seconds)) as connection, _ended_after(seconds, connection.sock):
+            with ExitStack() as stack:
+                connection = stack.enter_context(closing(self._connect(seconds)))
+                if size_bytes is None:
+                    stack.enter_context(_ended_after(seconds, connection.sock))
                 with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it has read all.
-                    connection.request(
-                        method, f"{self._api}/{path}", body, headers, encode_chunked=not isinstance(body, bytes)
-                    )
+                    connection.request(method, f"{self._api}/{path}", body, headers, encode_chunked=is_chunked)
                 answer = connection.getresponse()
                 status, text = answer.status, answer.read()
+        except HubError:  # Of the body; some are errors of the system too.
+            raise
         except (OSError, http.client.HTTPException) as error:
             raise ServiceUnreachable(
                 self.url, f"it does not answer ({str(error) or type(error).__name__}); try again later"
@@ -234,6 +340,8 @@ def _understand(url: str, status: int, text: bytes) -> dict[str, Any]:
         raise ServiceUnreachable(url, str(told["error"]).rstrip("."))
     if status == http.client.TOO_MANY_REQUESTS:
         raise LimitReached(str(told["error"]))
+    if told.get("reason") == NOT_SEEN_THERE:
+        raise NotSeenThere(status, str(told["error"]))
     if status >= http.client.BAD_REQUEST:
         raise ServiceRefused(status, str(told["error"]))
     return told

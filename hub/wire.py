@@ -21,6 +21,10 @@ from hub.registration import (
     check_trusted,
     check_ttl,
 )
+from hub.views import View
+
+#: The reason in the answer to a claim of what the service sees nothing of, or something else.
+NOT_SEEN_THERE = "not seen there"
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _SIGNATURE = re.compile(rf"[0-9a-f]{{{2 * SIGNATURE_BYTES}}}")
@@ -69,6 +73,29 @@ def claim_from_json(told: Mapping[str, Any]) -> Claim:
     extension = check_extension(_bytes(told, "extension").decode("utf-8", "surrogateescape"))
     ttl = check_ttl(told.get("ttl"))
     return Claim(registration, _path(told, "place"), extension, ttl)
+
+
+def view_to_json(view: View | None) -> dict[str, Any]:
+    """Return what `view_from_json` takes, of what an older service does not look at."""
+    return {} if view is None else {"view": {"nonce": view.nonce.hex(), "digest": view.digest.hex()}}
+
+
+def view_from_json(told: Mapping[str, Any]) -> View | None:
+    """Return what the path of a claim looks like to who sent it; None: an older kernel does not say.
+
+    Raises
+    ------
+    InvalidOption
+    """
+    view = told.get("view")
+    if view is None:
+        return None
+    if not isinstance(view, Mapping):
+        raise InvalidOption("view", view, "it is no JSON object")
+    nonce, digest = (_digest(view, name) for name in ("nonce", "digest"))
+    if not nonce or not digest:
+        raise InvalidOption("view", dict(view), "it has a nonce and a digest")
+    return View(bytes.fromhex(nonce), bytes.fromhex(digest))
 
 
 def registration_to_json(registration: Registration) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.hosts import HostCheck
 from kdr_wsgi.objects.opening import Objects
 from kdr_wsgi.objects.rules import StoreRules
+from kdr_wsgi.objects.uploads import UploadStore
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
 from kdr_wsgi.settings import ServiceSettings, SettingError, Settings, read_settings
@@ -71,7 +72,7 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
             settings.registry,
             has_login=True,
             grace_seconds=settings.grace_seconds,
-            restrict=partial(_restrict, settings.stores, service.roots.restrict),
+            restrict=partial(_restrict, settings.stores, _restrict_service(service)),
         )
         rehasher = Rehasher(service.max_hashing_bytes)
 
@@ -132,7 +133,8 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     indexes = ArchiveIndexes(settings.registry, rehasher, service.max_manifest_bytes if service else 0)
     archives = Archives(indexes, cache)
     objects = Objects(settings.stores, cache)
-    store = FileStore(contents, cache, rehasher, archives, objects)
+    uploads = UploadStore(service.uploads) if service is not None and service.uploads is not None else None
+    store = FileStore(contents, cache, rehasher, archives, objects, uploads)
     usage = UsageCounter(settings.registry)
     app.wsgi_app = FileRelay(catalog, contents, archives, store, objects, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
@@ -143,13 +145,20 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     return app
 
 
+def _restrict_service(service: ServiceSettings) -> Callable[[Registration], Registration | None]:
+    """Return what restricts registrations to the folders, and the uploads, of their owners."""
+    if service.uploads is None:
+        return service.roots.restrict
+    return partial(service.roots.restrict, is_allowed=service.uploads.holds)
+
+
 def _restrict(
     stores: StoreRules,
     restrict_paths: Callable[[Registration], Registration | None],
     registration: Registration,
 ) -> Registration | None:
     """Return a registration with what of it may be served; of an object root only what a store's rule allows."""
-    if not is_object_root(registration.root):
+    if not is_object_root(registration.root) or registration.is_kept:
         return restrict_paths(registration)
     allowed = stores.restrict(registration)
     if allowed is None:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -24,6 +25,7 @@ from hub.errors import (
     RegistryError,
     RegistryTooNew,
     ServiceError,
+    ServiceRefused,
 )
 from hub.filesystems import find_intruder
 from hub.jupyter_servers import running_servers
@@ -144,12 +146,30 @@ def _examine_service() -> Iterator[Finding]:
     """Yield what there is to say of the hub's shared relay server, where there is one."""
     if url := find_service():
         try:
-            number = len(ServiceRegistrar(url, find_hub_token(), Path()).registrations())
+            service = ServiceRegistrar(url, find_hub_token(), Path())
+            number = len(service.registrations())
         except (InvalidOption, ServiceError) as error:
             remedy = "publish in your own registry meanwhile: kdr publish --registry PATH, or unset KDR_SERVICE_URL"
             yield Finding("bad", f"shared relay server: {error}", remedy)
         else:
             yield Finding("ok", f"shared relay server {url}: lets you publish; you have {number} there (kdr list)")
+            yield _examine_uploads(service)
+
+
+def _examine_uploads(service: ServiceRegistrar) -> Finding:
+    """Return what there is to say of uploads to the hub's shared relay server."""
+    try:
+        told = service.tell_uploads()
+    except ServiceRefused as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return Finding("note", "uploads: the shared relay server is older, and takes none")
+        return Finding("note", f"uploads: {error}", "ask the administrator")
+    except ServiceError as error:
+        return Finding("note", f"uploads: {error}", "ask the administrator")
+    if not told.get("takes"):
+        return Finding("note", "uploads: the shared relay server takes none, and serves what it sees alone")
+    used, most = told.get("used_bytes", 0), told.get("max_bytes", 0)
+    return Finding("ok", f"uploads: the shared relay server takes them (upload=True); {used:,} of {most:,} bytes used")
 
 
 def _examine_permissions(location: Location) -> Iterator[Finding]:
@@ -285,6 +305,8 @@ def _examine_place(
     what = f"{kept}{registration.kind} {shorten_key(registration.key)!r} at {os.fsdecode(place.root)!r}"
     if registration.is_expired():
         return Finding("note", f"{what}: has expired", "kdr gc removes it")
+    if place.is_kept and is_object_root(place.root):
+        return Finding("ok", f"{what}: was uploaded, {registration.visibility}")
     if is_object_root(place.root):
         return _examine_object(registration, what, objects, has_relay=has_relay)
     try:

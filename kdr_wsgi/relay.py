@@ -232,7 +232,7 @@ class FileRelay:
             return answer_listing(environ, publication, entry, folder)
 
     def _find_folder(self, registration: Registration, entry: bytes) -> Folder:
-        if is_object_root(registration.root):
+        if is_object_root(registration.root) and not registration.content:
             return FolderOfObjects(*self._objects.locate(registration, entry))
         known: Contents | Archives
         if registration.content:

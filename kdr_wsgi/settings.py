@@ -10,13 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from hub.errors import InvalidOption
+from hub.errors import InvalidOption, UnusableURL
 from hub.locations import DatabaseLocation, Location, beside
+from hub.object_urls import normalise_object_url
 from hub.registries import GRACE_SECONDS
 from hub.settings import DEFAULT_ROUTE, check_route, find_registry, normalise_base_url
 from kdr_wsgi.hosts import KnownHosts
 from kdr_wsgi.jupyterhub.roots import AllowedRoots
 from kdr_wsgi.objects.rules import StoreFileError, StoreRules, read_store_file
+from kdr_wsgi.objects.uploads import UploadPlace
 from kdr_wsgi.proxies import UNIX, TrustedProxies
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -99,6 +101,15 @@ SETTINGS = (
         "as a service of a JupyterHub: how much each worker reads again a minute of a user's files that were touched "
         "after they were hashed; default: 1073741824",
     ),
+    Setting(
+        "KDR_UPLOADS",
+        "as a service of a JupyterHub: the prefix of a store of KDR_STORES, s3://bucket/kdr-uploads/ say, below which "
+        "it keeps what kernels upload whose files it does not see; default: none, and it takes no uploads",
+    ),
+    Setting(
+        "KDR_USER_UPLOAD_BYTES",
+        "as a service of a JupyterHub: what the uploads of each user may take; default: 107374182400",
+    ),
 )
 
 
@@ -131,6 +142,10 @@ class ServiceSettings:
     login_seconds : float
     max_registrations, max_manifest_bytes, max_hashing_bytes : int
         Of each user; the last one a minute.
+    uploads : UploadPlace or None
+        Where uploads are kept; None: none are taken.
+    max_upload_bytes : int
+        Of each user.
     """
 
     name: str
@@ -144,6 +159,8 @@ class ServiceSettings:
     max_registrations: int
     max_manifest_bytes: int
     max_hashing_bytes: int
+    uploads: UploadPlace | None
+    max_upload_bytes: int
 
     @property
     def has_safe_host(self) -> bool:
@@ -223,6 +240,7 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         )
     registry = _find_registry(values.get("KDR_REGISTRY") or None)
     route = _parse_route(values.get("KDR_ROUTE") or DEFAULT_ROUTE)
+    stores, uploads = set_uploads_apart(read_stores(values), values)
     return Settings(
         registry=registry,
         grace_seconds=_parse_number(values, "KDR_REGISTRY_GRACE", GRACE_SECONDS, least=0),
@@ -235,8 +253,8 @@ def read_settings(config: Mapping[str, str] | None = None) -> Settings:
         nginx_prefix="" if behind_relay else _parse_nginx_prefix(values.get("KDR_NGINX_ACCEL", ""), proxies),
         cache_bytes=_parse_number(values, "KDR_CACHE_BYTES", 64 << 20),
         behind_relay=behind_relay,
-        stores=read_stores(values),
-        service=_read_service(values, registry, route) if is_service else None,
+        stores=stores,
+        service=_read_service(values, registry, route, uploads) if is_service else None,
     )
 
 
@@ -262,7 +280,32 @@ def read_stores(values: Mapping[str, str] | None = None) -> StoreRules:
     return rules
 
 
-def _read_service(values: Mapping[str, str], registry: Location, route: str) -> ServiceSettings:
+def set_uploads_apart(
+    stores: StoreRules, values: Mapping[str, str] | None = None
+) -> tuple[StoreRules, UploadPlace | None]:
+    """Return the stores that users may publish from, and the place that KDR_UPLOADS names, which is none of them.
+
+    Raises
+    ------
+    SettingError
+    """
+    values = os.environ if values is None else values
+    named = values.get("KDR_UPLOADS")
+    if not named:
+        return stores, None
+    try:
+        root = normalise_object_url(named)
+        others, place = stores.set_apart(root)
+    except UnusableURL as error:
+        raise SettingError("KDR_UPLOADS", error.reason) from error
+    except ValueError as error:
+        raise SettingError("KDR_UPLOADS", str(error)) from error
+    return others, UploadPlace(root, place)
+
+
+def _read_service(
+    values: Mapping[str, str], registry: Location, route: str, uploads: UploadPlace | None
+) -> ServiceSettings:
     for name, remedy in (
         ("JUPYTERHUB_SERVICE_PREFIX", "it is where the hub's proxy leads to it, /services/kdr/ say"),
         ("KDR_REGISTRY", "name a file in a folder of the service's own, /var/lib/kdr/registry.sqlite say"),
@@ -305,6 +348,8 @@ def _read_service(values: Mapping[str, str], registry: Location, route: str) -> 
         max_registrations=_parse_number(values, "KDR_USER_REGISTRATIONS", 10_000),
         max_manifest_bytes=_parse_number(values, "KDR_USER_MANIFEST_BYTES", 1 << 30),
         max_hashing_bytes=_parse_number(values, "KDR_USER_HASHING_BYTES", 1 << 30),
+        uploads=uploads,
+        max_upload_bytes=_parse_number(values, "KDR_USER_UPLOAD_BYTES", 100 << 30),
     )
 
 

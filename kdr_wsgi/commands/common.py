@@ -87,6 +87,7 @@ def register(
     is_tree: bool = False,
     content: bool = False,
     snapshot: str | None = None,
+    upload: bool = False,
     ttl: float | None = None,
 ) -> PublishedURL:
     """Register a file, a directory or, where it `is_tree`, the members of an archive, and return the partial URL.
@@ -97,7 +98,16 @@ def register(
     """
     is_folder = path.endswith("/") if is_object_url(path) else os.path.isdir(path)
     if not (is_tree or is_folder):
-        return hub.serve_file(path, extension, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
+        return hub.serve_file(
+            path,
+            extension,
+            key,
+            content=content,
+            snapshot=snapshot,
+            upload=upload,
+            visibility=visibility,
+            ttl=ttl,
+        )
     if extension:
         what = "is a directory" if is_folder else "is published by its members (--tree)"
         raise CommandError(f"--extension is for files, and {path!r} {what}")
@@ -106,7 +116,7 @@ def register(
             "--content gives no key to the members of an archive: publish the archive itself, without --tree, or "
             "unpack it and publish the directory"
         )
-    return hub.serve_tree(path, key, content=content, snapshot=snapshot, visibility=visibility, ttl=ttl)
+    return hub.serve_tree(path, key, content=content, snapshot=snapshot, upload=upload, visibility=visibility, ttl=ttl)
 
 
 def describe_readers(registration: Registration) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hub.content.cleaning import clean_up
 from hub.content.snapshots import SnapshotFolder
@@ -15,6 +16,9 @@ from hub.object_urls import is_object_root
 from hub.registration import Registration
 from hub.registries import AnyRegistry
 from kdr_wsgi.commands.common import Command, CommandError, open_registry, printable, printable_path
+
+if TYPE_CHECKING:
+    from kdr_wsgi.objects.uploads import UploadPlace
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     from kdr_wsgi.doctor import is_missing
 
     registry = open_registry(options)
+    uploads = _find_uploads()
     folders = [SnapshotFolder(Path(os.path.realpath(name)), registry) for name in options.snapshots]
     # First, so that a wrong name removes nothing.
     for folder in folders:
@@ -55,8 +60,34 @@ def _run(options: argparse.Namespace) -> int:
     for what, (files, size_bytes) in clean_up(registry, folders):
         if files or what != "manifests":
             print(f"{what}: {files:,} files removed, {size_bytes:,} bytes")
+    if uploads is not None:
+        _clean_up_uploads(registry, uploads)
     _forget_usage(registry)
     return 0
+
+
+def _find_uploads() -> UploadPlace | None:
+    """Return where uploads are kept, where KDR_UPLOADS names that."""
+    if not os.environ.get("KDR_UPLOADS"):
+        return None
+    from kdr_wsgi.settings import SettingError, read_stores, set_uploads_apart
+
+    try:
+        return set_uploads_apart(read_stores())[1]
+    except SettingError as error:
+        raise CommandError(str(error)) from error
+
+
+def _clean_up_uploads(registry: AnyRegistry, uploads: UploadPlace) -> None:
+    """Remove uploads that nothing needs."""
+    from kdr_wsgi.errors import StoreFailing
+    from kdr_wsgi.objects.cleaning import clean_up_uploads
+
+    try:
+        files, size_bytes = clean_up_uploads(registry, uploads)
+    except StoreFailing as error:
+        raise CommandError(f"the store of uploads cannot be cleaned up: {error.reason}") from error
+    print(f"uploads: {files:,} files removed, {size_bytes:,} bytes")
 
 
 def _store_asker() -> Callable[[Registration], bool]:
@@ -97,7 +128,8 @@ def _forget_usage(registry: AnyRegistry) -> None:
 
 
 COMMAND = Command(
-    description="Remove what has expired, and the manifests and indexes that no registration needs any more.",
+    description="Remove what has expired, and the manifests, indexes and (with KDR_UPLOADS) uploads that no "
+    "registration needs any more.",
     examples=(
         ("kdr gc", ""),
         ("kdr gc --missing --snapshots kept", "what is gone from the disk, and copies that nothing needs"),

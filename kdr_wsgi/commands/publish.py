@@ -40,6 +40,11 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="with --content: keep a copy in this directory, so that the URL works when the original changes",
     )
+    parser.add_argument(
+        "--upload",
+        action="store_true",
+        help="to a hub's shared relay server that does not see the files: send it those that it lacks (with --content)",
+    )
     visibility = parser.add_argument(
         "--visibility",
         metavar="V",
@@ -63,6 +68,7 @@ def _run(options: argparse.Namespace) -> int:
         is_tree=options.tree,
         content=options.content,
         snapshot=options.snapshot,
+        upload=options.upload,
         visibility=chosen[0] if len(chosen) == 1 and chosen[0] in VISIBILITIES else chosen,
         ttl=options.ttl,
     )
@@ -88,6 +94,7 @@ COMMAND = Command(
         ("kdr publish cube.dat --extension .fits --key cube", "under another name, and a key of your choice"),
         ("kdr publish tiles.zip --tree", "the members of an archive, which is not unpacked"),
         ("kdr publish s3://survey/tiles/", "a prefix in an object store that the server's administrator allows"),
+        ("kdr publish tiles --upload", "from where a hub's shared relay server does not see it"),
         ("kdr publish tiles --content --snapshot kept", "a URL that never names anything else"),
     ),
     add_arguments=_add_arguments,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.registration import Registration
+from hub.registration import Registration, Source
 
 #: What stands for the user's name.
 _USERNAME = "{username}"
@@ -77,13 +77,20 @@ class AllowedRoots:
         folders = list(self._folders_of(owner))
         return [_translate(path, folders) for path in paths]
 
-    def restrict(self, registration: Registration) -> Registration | None:
-        """Return a registration with those of its places that its owner may publish; None if there is none."""
+    def restrict(
+        self, registration: Registration, is_allowed: Callable[[Source, str], bool] = lambda _source, _owner: False
+    ) -> Registration | None:
+        """Return a registration with those of its places that its owner may publish; None if there is none.
+
+        `is_allowed` tells of places elsewhere.
+        """
         if not registration.owner:  # The service's own.
             return registration
         folders = [folder for folder, _ in self._folders_of(registration.owner)]
         sources = [
-            source for source in registration.sources if any(_is_below(source.root, folder) for folder in folders)
+            source
+            for source in registration.sources
+            if any(_is_below(source.root, folder) for folder in folders) or is_allowed(source, registration.owner)
         ]
         if not sources:
             return None

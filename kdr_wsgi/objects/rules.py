@@ -156,6 +156,30 @@ class StoreRules:
         _, bucket, key = split_root(root)
         return ObjectPlace(max(found, key=lambda pair: pair[0])[1], bucket, key)
 
+    def set_apart(self, root: bytes) -> tuple[StoreRules, ObjectPlace]:
+        """Return the rules without the one whose prefix is `root`, and what is there, so that nobody publishes from it.
+
+        Raises
+        ------
+        ValueError
+            There is no such rule, or another one reaches there, too.
+        """
+        own = [rule for rule in self._rules if rule.prefix.encode() == root]
+        if not own:
+            raise ValueError(
+                f"the file of KDR_STORES has no store with the prefix {root.decode()!r}, whose credentials may read, "
+                "write, list and delete there"
+            )
+        others = tuple(rule for rule in self._rules if rule is not own[0])
+        for other in others:
+            if _overlap(other.prefix, own[0].prefix):
+                raise ValueError(
+                    f"the store {other.prefix!r} of KDR_STORES reaches there, too, so that users might publish what "
+                    "others have uploaded; choose a prefix, or a bucket, of its own"
+                )
+        _, bucket, key = split_root(root)
+        return StoreRules(others), ObjectPlace(own[0], bucket, key)
+
     def restrict(self, registration: Registration) -> Registration | None:
         """Return a registration of an object root, if its owner may publish that; else None."""
         place = self.find(registration.root, registration.owner)
@@ -165,6 +189,12 @@ class StoreRules:
         """Return the prefixes below which a user may publish."""
         prefixes = (rule.prefix_of(owner) for rule in self._rules)
         return [f"{prefix.decode()}/" for prefix in prefixes if prefix is not None]
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one of two prefixes may lie below the other, whatever the user's name."""
+    pairs = zip(one.split("/"), other.split("/"), strict=False)
+    return all(first == second or USERNAME in (first, second) for first, second in pairs)
 
 
 def read_store_file(path: Path, environment: Mapping[str, str]) -> StoreRules:

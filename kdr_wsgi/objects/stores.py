@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,6 +35,13 @@ _PIECES = 32
 
 #: So many entries a store gives at once.
 LIST_ENTRIES = 1000
+
+#: What is written at a time: a store takes 10,000 parts of an object, of at least 5 MiB each.
+_MIN_PART_BYTES = 5 << 20
+_PARTS = 9_000
+
+#: Parts of an object that are on their way to the store at a time; they are in memory.
+_PARTS_AHEAD = 2
 
 #: The most that a delimited listing, which comes at once and whole, may take before all is read in pages instead; it
 #: bounds what is in memory, too.
@@ -185,6 +192,70 @@ class Store:
         """
         return self._wait(self._delimited(prefix), f"listing of {prefix!r}")
 
+    def list_all(self, prefix: str) -> Iterator[Listed]:
+        """Yield all objects whose keys begin with `prefix`, with the rest of their keys as names.
+
+        Parameters
+        ----------
+        prefix : str
+            It ends with a slash.
+
+        Raises
+        ------
+        StoreFailing
+        """
+        what = f"listing of {prefix!r}"
+        chunks = self._chunks(prefix, None, LIST_ENTRIES)
+        while True:
+            chunk: Any = self._wait(anext(chunks, None), what)
+            if chunk is None:
+                return
+            for meta in chunk:
+                yield Listed(meta["path"][len(prefix) :], meta["size"], _nanoseconds(meta["last_modified"]))
+
+    def write(self, key: str, size_bytes: int, chunks: Iterable[bytes]) -> None:
+        """Write an object, in parts if it is large; it is there once all of it is.
+
+        What fails in between leaves no object, and of a large one parts that
+        the store removes when it is told to (a lifecycle rule).
+
+        Parameters
+        ----------
+        key : str
+        size_bytes : int
+        chunks : iterable of bytes
+            What an error of it ends is not written.
+
+        Raises
+        ------
+        StoreFailing
+        """
+        import obstore
+
+        part_bytes = max(_MIN_PART_BYTES, -(-size_bytes // _PARTS))
+        with self._explained(f"put of {key!r}"):
+            # In this thread: those of obstore must wait for no client.
+            writer = obstore.open_writer(
+                self._connect(), _checked(key), buffer_size=part_bytes, max_concurrency=_PARTS_AHEAD
+            )
+        for chunk in chunks:
+            with self._explained(f"put of {key!r}"):
+                writer.write(chunk)
+        with self._explained(f"put of {key!r}"):
+            writer.close()
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects.
+
+        Raises
+        ------
+        StoreFailing
+        """
+        import obstore
+
+        with self._explained("delete"), suppress(FileNotFoundError):
+            obstore.delete(self._connect(), keys)
+
     def sign(self, method: str, key: str) -> str:
         """Return an address at which whoever has it may ask for an object with `method` for a short time.
 
@@ -316,6 +387,18 @@ class Store:
             if hasattr(work, "close"):  # It has not begun.
                 with suppress(RuntimeError, ValueError):
                     work.close()
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError, ValueError) as error:
+            # As below.
+            raise explain(error, f"{self._url}: {what}") from None
 
     async def _in_time(self, work: Awaitable[_Result], what: str) -> _Result:
         from obstore.exceptions import BaseError

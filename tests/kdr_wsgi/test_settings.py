@@ -6,6 +6,7 @@ import pytest
 
 from kdr_wsgi import app
 from kdr_wsgi.settings import ServiceSettings, SettingError, read_settings
+from tests.stores import write_rules
 
 SERVICE = {
     "JUPYTERHUB_SERVICE_NAME": "kdr",
@@ -94,3 +95,40 @@ def test_what_small_files_may_take_is_the_administrators_choice(
     assert asked_for == [64 << 20, 1_000_000]
     with pytest.raises(SettingError, match="KDR_CACHE_BYTES cannot be used: 'much' is no whole number"):
         read_settings({"KDR_CACHE_BYTES": "much"})
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "uploads", "reason"),
+    [
+        (["s3://data/"], "s3://kept/uploads/", "has no store with the prefix 's3://kept/uploads'"),
+        (["s3://kept/"], "s3://kept/uploads/", "has no store with the prefix"),
+        (
+            ["s3://kept/uploads/", "s3://kept/"],
+            "s3://kept/uploads/",
+            "the store 's3://kept' of KDR_STORES",
+        ),
+        (["s3://kept/uploads/", "s3://kept/uploads/ada/"], "s3://kept/uploads/", "reaches there, too"),
+        (["s3://kept/uploads/", "s3://kept/{username}/"], "s3://kept/uploads/", "reaches there, too"),
+        (["s3://kept/uploads/"], "/var/kept", "it begins with none of"),
+    ],
+)
+def test_uploads_are_kept_where_nobody_publishes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefixes: list[str], uploads: str, reason: str
+) -> None:
+    rules = write_rules(tmp_path / "stores.json", *({"prefix": prefix} for prefix in prefixes))
+    with pytest.raises(SettingError, match=f"^KDR_UPLOADS cannot be used: .*{reason}"):
+        read(monkeypatch, KDR_STORES=str(rules), KDR_UPLOADS=uploads)
+
+
+def test_the_store_of_uploads_is_none_that_users_publish_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rules = write_rules(tmp_path / "stores.json", {"prefix": "s3://kept/uploads/"}, {"prefix": "s3://kept/uploadable/"})
+    service = read(monkeypatch, KDR_STORES=str(rules), KDR_UPLOADS="s3://kept/uploads/")
+    assert service.uploads is not None
+    assert service.max_upload_bytes == 100 << 30
+    roots = {service.uploads.root_of(name) for name in ("ada", "Ada", "a/b", "..", "a b", "ada%2f", "!ada", "é")}
+    assert len(roots) == 8
+    assert all(root.startswith(b"s3://kept/uploads/") and root.count(b"/") == 4 for root in roots)
+    assert b"s3://kept/uploads/ada" in roots
+    stores = read_settings().stores
+    assert stores.seen_by("ada") == ["s3://kept/uploadable/"]
+    assert stores.find(b"s3://kept/uploads/ada/objects", "ada") is None
