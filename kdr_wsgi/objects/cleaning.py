@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 from hub.content.manifests import ManifestStore
-from hub.registration import Registration
 from hub.registries import AnyRegistry
 from kdr_wsgi.objects.uploads import UploadPlace, UploadStore
 
@@ -41,7 +40,7 @@ def clean_up_uploads(registry: AnyRegistry, place: UploadPlace) -> tuple[int, in
         if not old:
             continue
         root = place.root + b"/" + name.encode()
-        needed = set(_needed_digests(registry, registry.registrations(), root))
+        needed = set(_needed_digests(registry, place, root))
         removed = iter([each for each in old if each.digest not in needed])
         while batch := [*islice(removed, _BATCH)]:
             store.remove(name, [each.digest for each in batch])
@@ -50,9 +49,11 @@ def clean_up_uploads(registry: AnyRegistry, place: UploadPlace) -> tuple[int, in
     return files, size_bytes
 
 
-def _needed_digests(registry: AnyRegistry, registrations: list[Registration], root: bytes) -> Iterator[bytes]:
-    for registration in registrations:
-        if not any(source.is_kept and source.root == root for source in registration.sources):
+def _needed_digests(registry: AnyRegistry, place: UploadPlace, root: bytes) -> Iterator[bytes]:
+    # Of a registration with very many places not all are told; this counts them all.
+    kept = registry.kept_contents(root)
+    for registration in registry.registrations():
+        if registration.content not in kept or place.root_of(registration.owner) != root:
             continue
         if registration.kind == "file":
             yield bytes.fromhex(registration.content)

@@ -19,7 +19,15 @@ from blake3 import blake3
 
 import hub.content.uploading
 import hub.service
-from hub import InvalidOption, JupyterRelayHub, LimitReached, NotSeenThere, ServiceRefused, UnhashableEntry
+from hub import (
+    InvalidOption,
+    JupyterRelayHub,
+    LimitReached,
+    NotSeenThere,
+    ServiceRefused,
+    ServiceUnreachable,
+    UnhashableEntry,
+)
 from hub.registrar import Claim
 from hub.wire import claim_to_json
 from kdr_wsgi.cli import main
@@ -214,6 +222,40 @@ def test_over_the_limit_is_refused(ada: JupyterRelayHub, bucket: Any, tmp_path: 
         ada.serve_file(path, upload=True)
     assert keys_of(bucket) == []
     assert not ada.list()
+
+
+def test_a_busy_service_is_asked_again(
+    service: LiveService, ada: JupyterRelayHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two workers takes four at a time, which these here hold."""
+    body = b"busy" * 1000
+    (tmp_path / "x").write_bytes(body)
+    held = []
+    for number in range(24):
+        connection = http.client.HTTPConnection(*service.address, timeout=60)
+        connection.putrequest("PUT", f"{PREFIX}wwtkdr/_api/uploads/{blake3(b'%d' % number).hexdigest()}")
+        connection.putheader("Authorization", "token token-of-ada")
+        connection.putheader("Content-Length", "1000000")
+        connection.endheaders(b"begin")
+        held.append(connection)
+    refused: list[ServiceUnreachable] = []
+    ask_service = ada.registrar._ask  # type: ignore[attr-defined]
+
+    def ask_and_let_go(method: str, *arguments: Any, **options: Any) -> object:
+        try:
+            return ask_service(method, *arguments, **options)
+        except ServiceUnreachable as error:
+            refused.append(error)
+            for connection in held:
+                connection.close()
+            raise
+
+    monkeypatch.setattr(ada.registrar, "_ask", ask_and_let_go)
+    url = ada.serve_file(tmp_path / "x", upload=True)
+    for connection in held:
+        connection.close()
+    assert refused
+    assert get(service, url).body == body
 
 
 def test_no_user_reaches_what_another_has_uploaded(
