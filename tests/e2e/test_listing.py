@@ -294,7 +294,7 @@ def test_the_list_narrows_as_one_types(visit: Visit, hub: JupyterRelayHub, tree:
     assert visit.names() == ["Stars.csv"]
     field.fill(".*(")
     assert visit.names() == []
-    assert visit.page.get_by_text("Nothing is here.").is_visible()
+    assert visit.page.get_by_text("No name has that in it.").is_visible()
     field.fill("")
     assert len(visit.names()) == 9
 

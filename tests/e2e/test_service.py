@@ -528,7 +528,7 @@ def test_the_command_publishes_lists_and_revokes_there(
     listed = json.loads(kdr("list", "--json").stdout)
     (found,) = (each for each in listed if each["key"] == "ada~cli")
     assert (found["partial_url"], found["visibility"]) == (url.strip(), ["user:bob", "group:astro"])
-    assert "ada~cli  tree  user:bob,group:astro  for ever" in kdr("list").stdout
+    assert "ada~cli  tree  user:bob,group:astro  when revoked" in kdr("list").stdout
     # Where the hub tells its address, a browser that is known here opens it.
     assert f"open there: {url.strip()}0.png\n" in kdr("open", "ada~cl", "0.png", "--print").stderr
     environment["JUPYTERHUB_PUBLIC_URL"] = "http://hub.example:8000/user/ada/"
