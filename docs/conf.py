@@ -41,7 +41,10 @@ nitpick_ignore_regex = [
     # Python's and Flask's own documentation is elsewhere, and not every machine that builds this has a network.
     ("py:class", r"(os|pathlib|collections|concurrent|types|typing|flask)\..*"),
     ("py:class", r"(AnyPath|Executor|Flask|Mapping|Path|PathLike|Sequence)"),
-    ("py:class", r"hub\.(client\.AnyPath|registrar\.Registrar|locations\.DatabaseLocation)|Publications|Registration|Kind|hub\.registration\..*"),
+    (
+        "py:class",
+        r"hub\.(client\.AnyPath|registrar\.Registrar|locations\.DatabaseLocation)|Publications|Registration|Kind|hub\.registration\..*",
+    ),
     # "Raises" names several in a line, or one that is no part of what is described here.
     ("py:exc", r".*, .*|SettingError"),
 ]

@@ -30,12 +30,19 @@ KINDS = ("kdr_wsgi.serving.WatchfulWorker", "gthread", "granian")
 
 
 def start(
-    stack: ExitStack, tmp_path_factory: pytest.TempPathFactory, url: str, kind: str = KINDS[0], **settings: str
+    stack: ExitStack,
+    tmp_path_factory: pytest.TempPathFactory,
+    url: str,
+    kind: str = KINDS[0],
+    workers: int = 2,
+    **settings: str,
 ) -> LiveServer:
     """Start a server as on a machine of its own, which shares nothing but the database."""
     folder = tmp_path_factory.mktemp("machine")
     environment = {"KDR_REGISTRY": url, "JUPYTER_RUNTIME_DIR": str(folder / "runtime"), **settings}
-    return stack.enter_context(live_server(folder, kind, workers=2, environment=environment))
+    # As kdr_wsgi.gunicorn_conf has it: a worker that begins while the database is away asks it nothing.
+    environment["GUNICORN_CMD_ARGS"] = "--preload"
+    return stack.enter_context(live_server(folder, kind, workers=workers, environment=environment))
 
 
 def within_a_second(is_so: Callable[[], bool]) -> None:
@@ -97,7 +104,8 @@ def test_a_database_that_ends_under_load_costs_what_is_not_known_alone(
     seen: dict[str, Counter[int]] = {known: Counter(), "/wwtkdr/nobodys/0.png": Counter()}
     stop = threading.Event()
     with ExitStack() as stack:
-        server = start(stack, tmp_path_factory, database.url)
+        # Each worker knows what it was asked for.
+        server = start(stack, tmp_path_factory, database.url, workers=1)
         wait_until(
             lambda: {fetch(server.address, known).status for _ in range(20)} == {200}, "the server does not answer"
         )
