@@ -153,7 +153,7 @@ def test_after_the_grace_what_was_known_is_refused_and_a_revoked_key_never_comes
     with ExitStack() as stack:
         stack.callback(wire.close)
         url = database_server.url(name_of(database), port=wire.port)
-        server = start(stack, tmp_path_factory, url, KDR_REGISTRY_GRACE="6")
+        server = start(stack, tmp_path_factory, url, workers=1, KDR_REGISTRY_GRACE="6")
 
         def statuses(target: str) -> set[int]:
             return {fetch(server.address, target + "0.png").status for _ in range(12)}
