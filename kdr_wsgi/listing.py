@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 #: How many rows the page has without its script, which fetches the others.
-PAGE_ROWS = 1000
+PAGE_ROWS = 300
 
 #: A picture in each row costs whoever looks at a screen of rows no more than a few MB.
 ICON_BYTES = 128 * 1024
