@@ -281,7 +281,7 @@ def test_who_reads_slowly_but_steadily_gets_all(registry_path: Path, tree: Path,
         received = b""
         while chunk := connection.socket.recv(65536):
             received += chunk
-            time.sleep(0.08)
+            time.sleep(0.2)
         head, _, body = received.partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}".encode() in head
         assert time.monotonic() - begun > 0.5
