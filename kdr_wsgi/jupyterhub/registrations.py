@@ -390,15 +390,7 @@ def _read_claim() -> tuple[Claim, Mapping[str, Any]]:
     ------
     InvalidOption
     """
-    length = request.content_length
-    if length is None or length > MAX_CLAIM_BYTES:
-        raise InvalidOption("claim", length, f"its JSON may have {MAX_CLAIM_BYTES:,} bytes")
-    try:
-        told = json.loads(request.get_data())
-    except (ValueError, RecursionError) as error:
-        raise InvalidOption("claim", None, f"it is no JSON: {error}") from error
-    if not isinstance(told, dict):
-        raise InvalidOption("claim", None, "it is no JSON object")
+    told = _read_json("claim")
     return claim_from_json(told), told
 
 
@@ -409,15 +401,28 @@ def _read_hashes() -> Mapping[str, Any]:
     ------
     InvalidOption
     """
+    told = _read_json("hashes")
+    if not isinstance(told.get("hashes"), list):
+        raise InvalidOption("hashes", None, "there is no list of them")
+    return told
+
+
+def _read_json(what: str) -> dict[str, Any]:
+    """Return the JSON object that the request has as its body.
+
+    Raises
+    ------
+    InvalidOption
+    """
     length = request.content_length
     if length is None or length > MAX_CLAIM_BYTES:
-        raise InvalidOption("hashes", length, f"the JSON may have {MAX_CLAIM_BYTES:,} bytes")
+        raise InvalidOption(what, length, f"its JSON may have {MAX_CLAIM_BYTES:,} bytes")
     try:
         told = json.loads(request.get_data())
     except (ValueError, RecursionError) as error:
-        raise InvalidOption("hashes", None, f"it is no JSON: {error}") from error
-    if not isinstance(told, dict) or not isinstance(told.get("hashes"), list):
-        raise InvalidOption("hashes", None, "it is no JSON object with a list of them")
+        raise InvalidOption(what, None, f"it is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise InvalidOption(what, None, "it is no JSON object")
     return told
 
 

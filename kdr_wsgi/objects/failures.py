@@ -18,7 +18,7 @@ _HOST = re.compile(r"https?://([A-Za-z0-9.\-\[\]:]{1,260})[/?]")
 _TOO_MUCH = (429, 503)
 
 
-def find_status(error: Exception) -> int:
+def find_status(error: BaseException) -> int:
     """Return the HTTP status that a store has answered; 0: it has answered none."""
     found = _STATUS.search(str(error))
     return int(found[1]) if found else 0
@@ -36,18 +36,19 @@ def explain(error: BaseException, what: str) -> StoreFailing:
     if isinstance(error, (TimeoutError, asyncio.TimeoutError, CancelledError)):
         return StoreTooSlow(f"{what}: no answer in time (answer_seconds)")
     text = str(error)
-    status, code, kind, host = (_first(pattern, text) for pattern in (_STATUS, _CODE, _KIND, _HOST))
+    status = find_status(error)
+    code, kind, host = (_first(pattern, text) for pattern in (_CODE, _KIND, _HOST))
     at = f" from {host}" if host else ""
     if status:
         told = f"{what}: status {status}{f' ({code})' if code else ''}{at}"
-        if status in ("401", "403"):
+        if status in (401, 403):
             return StoreRefusing(
                 f"{told}; the credentials in the file of KDR_STORES are wrong, have ended, or may not read this; a "
                 "store says the same of what is not there to who may not list the bucket"
             )
-        if int(status) in _TOO_MUCH:
+        if status in _TOO_MUCH:
             return StoreBusy(told)
-        if status == "504":
+        if status == 504:
             return StoreTooSlow(told)
         return StoreUnreachable(told)
     if kind == "Timeout":

@@ -394,8 +394,6 @@ class Store:
 
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (BaseError, OSError, ValueError) as error:
             # As below.
             raise explain(error, f"{self._url}: {what}") from None

@@ -31,7 +31,10 @@ from hub import (
 from hub.registrar import Claim
 from hub.wire import claim_to_json
 from kdr_wsgi.cli import main
+from kdr_wsgi.errors import StoreFailing
 from kdr_wsgi.objects import cleaning
+from kdr_wsgi.objects.stores import Stores
+from kdr_wsgi.settings import read_stores
 from tests.fake_hub import PREFIX, LiveService, fake_hub, live_service
 from tests.raw_http import Answer
 from tests.stores import write_rules
@@ -256,6 +259,26 @@ def test_a_busy_service_is_asked_again(
         connection.close()
     assert refused
     assert get(service, url).body == body
+
+
+def test_a_bucket_that_does_not_exist_is_told_of(swift: Swift, tmp_path: Path) -> None:
+    rules = write_rules(tmp_path / "stores.json", {"prefix": "s3://absent/uploads/", "options": swift.options})
+    digest = blake3(b"1").hexdigest()
+    with fake_hub(tmp_path) as environment:
+        environment.update(KDR_STORES=str(rules), KDR_UPLOADS="s3://absent/uploads/")
+        with live_service(tmp_path, environment) as service:
+            for method, path, body in (
+                ("GET", "uploads", b""),
+                ("POST", "uploads", json.dumps({"hashes": [digest]}).encode()),
+                ("PUT", f"uploads/{digest}", b"1"),
+            ):
+                status, told = ask(service, method, path, body)
+                assert (status, "The object store" in told["error"]) == (502, True)
+    # It may go while a kernel sends.
+    place = read_stores({"KDR_STORES": str(rules)}).find(b"s3://absent/uploads", "ada")
+    assert place is not None
+    with pytest.raises(StoreFailing):
+        Stores().find(place.rule, place.bucket).write("uploads/a", 1, [b"1"])
 
 
 def test_no_user_reaches_what_another_has_uploaded(
