@@ -17,7 +17,6 @@ DOCS = Path(__file__).parent
 
 #: Each picture, the test that sees it, and what that keeps it as.
 PICTURES = (
-    ("fits_cube.jpg", "test_examples.py::test_an_example_shows_what_it_promises[fits_cube]", "fits_cube.png"),
     (
         "ipyleaflet.jpg",
         "test_examples.py::test_an_example_shows_what_it_promises[cog_ipyleaflet]",

@@ -143,7 +143,7 @@ def _write_json(entry: bytes, children: Children) -> Stream:
     # What cannot be read at all shows before the answer begins.
     try:
         first = "".join(islice(lines, _ENTRIES_PER_PIECE)).encode()
-    except BaseException:
+    except BaseException:  # Ctrl-C too leaves no descriptor.
         children.close()
         raise
     return Stream(chain([first], _join(lines)), children.close)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from hub.content.manifests import ManifestStore
+from hub.registration import Registration
 from hub.registries import AnyRegistry
 from kdr_wsgi.objects.uploads import UploadPlace, UploadStore
 
@@ -40,7 +41,9 @@ def clean_up_uploads(registry: AnyRegistry, place: UploadPlace) -> tuple[int, in
         if not old:
             continue
         root = place.root + b"/" + name.encode()
-        needed = set(_needed_digests(registry, place, root))
+        # A folder that has its owner's own name takes no look at those of all users.
+        claimed = registry.registrations_of(name) if place.root_of(name) == root else registry.registrations()
+        needed = set(_needed_digests(registry, claimed, place, root))
         removed = iter([each for each in old if each.digest not in needed])
         while batch := [*islice(removed, _BATCH)]:
             store.remove(name, [each.digest for each in batch])
@@ -49,10 +52,12 @@ def clean_up_uploads(registry: AnyRegistry, place: UploadPlace) -> tuple[int, in
     return files, size_bytes
 
 
-def _needed_digests(registry: AnyRegistry, place: UploadPlace, root: bytes) -> Iterator[bytes]:
+def _needed_digests(
+    registry: AnyRegistry, claimed: Iterable[Registration], place: UploadPlace, root: bytes
+) -> Iterator[bytes]:
     # Of a registration with very many places not all are told; this counts them all.
     kept = registry.kept_contents(root)
-    for registration in registry.registrations():
+    for registration in claimed:
         if registration.content not in kept or place.root_of(registration.owner) != root:
             continue
         if registration.kind == "file":
