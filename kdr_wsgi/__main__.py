@@ -17,7 +17,11 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return cli.main()
+    code = cli.main()
+    # Imported only by what asks object stores.
+    if loop := sys.modules.get("kdr_wsgi.objects.loop"):
+        loop.leave(code)
+    return code
 
 
 if __name__ == "__main__":

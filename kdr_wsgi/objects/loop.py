@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -23,6 +25,19 @@ def submit(work: Coroutine[Any, Any, _Result]) -> Future[_Result]:
     so that a server's master, which is forked, has neither.
     """
     return asyncio.run_coroutine_threadsafe(work, _find_loop())
+
+
+def leave(code: int) -> None:
+    """End this process with an exit code, if it has asked a store; else do nothing.
+
+    Python is not taken down: a thread of obstore's runtime that is about to
+    tell of its last answer then would abort the process (SIGABRT).
+    """
+    if _loop is not None and _process == os.getpid():
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
 
 
 def _find_loop() -> asyncio.AbstractEventLoop:
