@@ -61,8 +61,10 @@ def find_facts(url: PublishedURL, registrar: Registrar) -> Facts:
     if registration.kind == "file":
         # One content may have several names.
         registration = replace(registration, name=unquote_to_bytes(url.rpartition("/")[2]))
-    # Of a service, on a disk of its own; or in a store, to which the relay server alone has the credentials.
-    if not registration.root or is_object_root(registration.root):
+    # Of a service, on a disk of its own; or in a store, to which the relay server alone has the credentials, and of
+    # which there is a manifest at the most.
+    has_manifest = bool(registration.content) and not registration.owner
+    if not registration.root or (is_object_root(registration.root) and not has_manifest):
         return Facts(registration, None, "")
     try:
         return Facts(registration, measure(registration, registrar.location), "")

@@ -231,7 +231,8 @@ class JupyterRelayHub:
             Use a content key: the hash of what is published. What such a URL
             names never changes, and browsers never ask for it again; once the
             file has changed, the URL answers 410. Nothing is read a second
-            time that has not changed since.
+            time that has not changed since. Of an object nothing is read: the
+            hash is of its store's checksum.
         snapshot : path, optional
             With `content`: a folder that keeps a copy, so that the URL goes on
             working when the original changes. Equal files are kept once.
@@ -273,7 +274,7 @@ class JupyterRelayHub:
             if not name or os.fspath(path)[-1:] in ("/", b"/"):
                 raise NotAFile(os.fsdecode(path), is_directory=True)
             registration = _describe("file", root, name + ending, visibility, trusted, headers)
-            return self._publish_object(Claim(registration, root, ending, check_ttl(ttl)), key)
+            return self._publish_object(Claim(registration, root, ending, check_ttl(ttl)), key, content=content)
         root, status = _resolve(path)
         if not stat.S_ISREG(status.st_mode):
             raise NotAFile(os.fsdecode(path), is_directory=stat.S_ISDIR(status.st_mode))
@@ -333,7 +334,7 @@ class JupyterRelayHub:
                     "serve_file, or its members as objects of their own. If it is a folder, end it with a slash",
                 )
             registration = _describe("tree", root, b"", visibility, trusted, headers)
-            return self._publish_object(Claim(registration, root, b"", check_ttl(ttl)), key)
+            return self._publish_object(Claim(registration, root, b"", check_ttl(ttl)), key, content=content)
         root, status = _resolve(path)
         is_archive = stat.S_ISREG(status.st_mode)
         if not (is_archive or stat.S_ISDIR(status.st_mode)):
@@ -384,7 +385,14 @@ class JupyterRelayHub:
         registered = self.registrar.register(claim)
         return PublishedURL(registered.url, registered.key, self.registrar)
 
-    def _publish_object(self, claim: Claim, key: str | None) -> PublishedURL:
+    def _publish_object(self, claim: Claim, key: str | None, *, content: bool) -> PublishedURL:
+        if content and self.service:
+            claim = replace(claim, is_by_content=True)
+        elif content:
+            from hub.content.objects import hash_objects  # Here, since most kernels hash nothing.
+
+            self.registry.open()
+            claim = replace(claim, registration=hash_objects(claim.registration, self.registry.location))
         published = self._publish(claim, key)
         self._warn_if_unserved(stacklevel=4)
         return published
@@ -536,16 +544,14 @@ def _check_content(content: bool, key: str | None, snapshot: object, executor: o
 def _check_object(
     path: AnyPath, content: bool, key: str | None, snapshot: object, executor: object, upload: bool
 ) -> bytes:
-    """Return the root that an address of an object store names; raise InvalidOption for a content key."""
+    """Return the root that an address of an object store names; raise InvalidOption for what is for files on disk."""
     if upload:
         raise InvalidOption("upload", upload, "it is in an object store already; publish it without")
-    if _check_content(content, key, snapshot, executor):
-        raise InvalidOption(
-            "content",
-            content,
-            "what is in an object store is hashed by nobody here; publish it without, for a URL that browsers "
-            "revalidate by the store's own entity tag, or copy it to a disk and publish that",
-        )
+    _check_content(content, key, snapshot, executor)
+    if snapshot is not None:
+        raise InvalidOption("snapshot", snapshot, "what is in an object store is not copied; publish it without")
+    if executor is not None:
+        raise InvalidOption("executor", executor, "what is in an object store is not read for its key; leave it out")
     return normalise_object_url(cast("str | bytes", path))
 
 

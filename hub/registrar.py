@@ -33,6 +33,8 @@ class Claim:
         Seconds until the registration ends by itself.
     is_upload : bool
         With a content key: the files were sent to the shared relay server, which serves those.
+    is_by_content : bool
+        Of an object store: the shared relay server is to make the content key, since it alone may ask the store.
     """
 
     registration: Registration
@@ -40,6 +42,7 @@ class Claim:
     extension: bytes
     ttl: float | None
     is_upload: bool = False
+    is_by_content: bool = False
 
     @property
     def key_ending(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import quote
@@ -139,6 +139,18 @@ class Registration:
     def sources(self) -> tuple[Source, ...]:
         """Where the bytes are that a content key names, the latest first."""
         return (Source(self.root, self.signature, self.is_kept), *self.other_sources)
+
+    def restricted_to(self, is_allowed: Callable[[Source], bool]) -> Registration | None:
+        """Return the registration with those of its sources that are allowed; None if there is none."""
+        sources = tuple(filter(is_allowed, self.sources))
+        if sources == self.sources:
+            return self
+        if not sources:
+            return None
+        first, *others = sources
+        return replace(
+            self, root=first.root, signature=first.signature, is_kept=first.is_kept, other_sources=tuple(others)
+        )
 
     def is_expired(self) -> bool:
         """Whether the registration has ended by now."""

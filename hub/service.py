@@ -35,6 +35,9 @@ MANIFEST_SECONDS = 600.0
 #: It reads the directory of an archive before it answers, of a million members in some seconds.
 ARCHIVE_SECONDS = 60.0
 
+#: It lists a prefix of an object store before it answers, 1,000 objects at a time.
+LISTING_SECONDS = 900.0
+
 #: How long the service may take nothing of an upload, or answer nothing: it may have to list what there is.
 UPLOAD_SECONDS = 120.0
 
@@ -122,8 +125,11 @@ class ServiceRegistrar:
             told["index"] = tree.index_checksum.hex()
         if claim.is_upload:
             told["upload"] = True
-        # For an upload it may have to list what it has.
-        seconds = ARCHIVE_SECONDS if registration.kind == "archive" or claim.is_upload else ANSWER_SECONDS
+        seconds = ANSWER_SECONDS
+        if claim.is_by_content:
+            seconds = LISTING_SECONDS
+        elif registration.kind == "archive" or claim.is_upload:  # It may have to list what was uploaded.
+            seconds = ARCHIVE_SECONDS
         try:
             answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
         except ServiceRefused as error:
@@ -131,6 +137,8 @@ class ServiceRegistrar:
                 raise
             self._send_manifest(claim, tree)
             answer = self._ask("POST", "registrations", json.dumps(told).encode(), seconds)
+        if claim.is_by_content and not answer.get("content"):
+            raise self._misfit("it makes no content keys of objects")
         return self._registered(answer)
 
     def revoke(self, key: str) -> bool:

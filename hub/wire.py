@@ -43,6 +43,8 @@ def claim_to_json(claim: Claim) -> dict[str, Any]:
         "place": quote(claim.place),
         "extension": quote(claim.extension),
         "ttl": claim.ttl,
+        # What an older service does not know, it does not see where it does not matter.
+        **({"is_by_content": True} if claim.is_by_content else {}),
     }
 
 
@@ -72,7 +74,10 @@ def claim_from_json(told: Mapping[str, Any]) -> Claim:
     _check_name(registration)
     extension = check_extension(_bytes(told, "extension").decode("utf-8", "surrogateescape"))
     ttl = check_ttl(told.get("ttl"))
-    return Claim(registration, _path(told, "place"), extension, ttl)
+    is_by_content = told.get("is_by_content", False)
+    if not isinstance(is_by_content, bool) or (is_by_content and (content or not is_object_root(registration.root))):
+        raise InvalidOption("is_by_content", is_by_content, "it is for what is in an object store, without a hash")
+    return Claim(registration, _path(told, "place"), extension, ttl, is_by_content=is_by_content)
 
 
 def view_to_json(view: View | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as WSGIResponse
 
 from hub.errors import RegistryError
 from hub.object_urls import is_object_root
-from hub.registration import Registration
+from hub.registration import Registration, Source
 from hub.registries import schema_version
 from hub.version import VERSION
 from kdr_wsgi.answers import answer_error
@@ -25,7 +25,9 @@ from kdr_wsgi.errors import RelayError
 from kdr_wsgi.headers import ALWAYS
 from kdr_wsgi.hosts import HostCheck
 from kdr_wsgi.objects.opening import Objects
+from kdr_wsgi.objects.promised import PromisedObjects
 from kdr_wsgi.objects.rules import StoreRules
+from kdr_wsgi.objects.stores import Stores
 from kdr_wsgi.objects.uploads import UploadStore
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.relay import FileRelay
@@ -59,22 +61,12 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     settings = read_settings(config)
     service = settings.service
     if service is None:
-        restrict = partial(_restrict, settings.stores, lambda registration: registration)
-        catalog = Catalog(
-            settings.registry,
-            has_login=settings.behind_relay,
-            grace_seconds=settings.grace_seconds,
-            restrict=restrict,
-        )
-        rehasher = Rehasher()
+        has_login, rehasher = settings.behind_relay, Rehasher()
+        restrict = partial(_restrict, settings.stores)
     else:
-        catalog = Catalog(
-            settings.registry,
-            has_login=True,
-            grace_seconds=settings.grace_seconds,
-            restrict=partial(_restrict, settings.stores, _restrict_service(service)),
-        )
-        rehasher = Rehasher(service.max_hashing_bytes)
+        has_login, rehasher = True, Rehasher(service.max_hashing_bytes)
+        restrict = partial(_restrict_service, settings.stores, service)
+    catalog = Catalog(settings.registry, has_login=has_login, grace_seconds=settings.grace_seconds, restrict=restrict)
 
     schema = schema_version(settings.registry)
     app = Flask("kdr_wsgi", static_folder=None)
@@ -132,9 +124,11 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     cache = FileCache(settings.cache_bytes) if metrics is None else metrics.counted_cache(settings.cache_bytes)
     indexes = ArchiveIndexes(settings.registry, rehasher, service.max_manifest_bytes if service else 0)
     archives = Archives(indexes, cache)
-    objects = Objects(settings.stores, cache)
+    stores = Stores()
+    objects = Objects(settings.stores, stores, cache)
     uploads = UploadStore(service.uploads) if service is not None and service.uploads is not None else None
-    store = FileStore(contents, cache, rehasher, archives, objects, uploads)
+    promised_objects = PromisedObjects(settings.stores, stores, uploads, cache)
+    store = FileStore(contents, cache, rehasher, archives, objects, promised_objects)
     usage = UsageCounter(settings.registry)
     app.wsgi_app = FileRelay(catalog, contents, archives, store, objects, viewers, usage, settings, app.wsgi_app)  # type: ignore[method-assign]  # as Flask documents
     if service is None:  # Whose logins are cookies, which browsers send to the service's own name alone.
@@ -145,23 +139,26 @@ def create_app(config: Mapping[str, str] | None = None) -> Flask:
     return app
 
 
-def _restrict_service(service: ServiceSettings) -> Callable[[Registration], Registration | None]:
-    """Return what restricts registrations to the folders, and the uploads, of their owners."""
-    if service.uploads is None:
-        return service.roots.restrict
-    return partial(service.roots.restrict, is_allowed=service.uploads.holds)
+def _restrict_service(stores: StoreRules, service: ServiceSettings, registration: Registration) -> Registration | None:
+    """Return a registration with those of its places that its owner may publish: folders, objects, and uploads."""
+
+    def is_allowed(source: Source, owner: str) -> bool:
+        return stores.allow(source, owner) or (service.uploads is not None and service.uploads.holds(source, owner))
+
+    return _told(registration, service.roots.restrict(registration, is_allowed))
 
 
-def _restrict(
-    stores: StoreRules,
-    restrict_paths: Callable[[Registration], Registration | None],
-    registration: Registration,
-) -> Registration | None:
-    """Return a registration with what of it may be served; of an object root only what a store's rule allows."""
-    if not is_object_root(registration.root) or registration.is_kept:
-        return restrict_paths(registration)
-    allowed = stores.restrict(registration)
-    if allowed is None:
+def _restrict(stores: StoreRules, registration: Registration) -> Registration | None:
+    """Return a registration with what of it may be served; of what is in object stores only what a rule allows."""
+    allowed = registration.restricted_to(
+        lambda source: not is_object_root(source.root) or stores.allow(source, registration.owner)
+    )
+    return _told(registration, allowed)
+
+
+def _told(registration: Registration, allowed: Registration | None) -> Registration | None:
+    """Return what is allowed of a registration, and log it where that is nothing of an object store."""
+    if allowed is None and is_object_root(registration.root):
         _log.warning(
             "not served: %r is %r, below no prefix of the file of KDR_STORES that %s may publish",
             registration.key,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,8 +23,7 @@ from kdr_wsgi.files import AnyFile, File, KeptFile, OpenFile, PromisedFile, Smal
 from kdr_wsgi.media_types import MediaType, find_media_type
 from kdr_wsgi.members import ArchiveMember
 from kdr_wsgi.objects.opening import Objects
-from kdr_wsgi.objects.uploads import UploadStore
-from kdr_wsgi.objects.versions import ObjectVersion
+from kdr_wsgi.objects.promised import PromisedObjects
 from kdr_wsgi.open_files import OpenFiles
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.versions import FileVersion
@@ -54,8 +52,7 @@ class FileStore:
     rehasher : Rehasher
     archives : Archives
     objects : Objects
-    uploads : UploadStore or None
-        Where a service keeps what kernels have uploaded.
+    promised_objects : PromisedObjects
     """
 
     def __init__(
@@ -65,16 +62,14 @@ class FileStore:
         rehasher: Rehasher,
         archives: Archives,
         objects: Objects,
-        uploads: UploadStore | None = None,
+        promised_objects: PromisedObjects,
     ) -> None:
         self._contents = contents
         self._cache = cache
         self._rehasher = rehasher
         self._archives = archives
         self._objects = objects
-        self._uploads = uploads
-        # What is kept under a hash has one tag, unless it was lost and sent again.
-        self._find_uploaded = lru_cache(_PROMISES)(self._look_up_uploaded)
+        self._promised_objects = promised_objects
         self._open_files = OpenFiles()
         # What a registration with a content key promises of an entry never changes.
         self._promise = lru_cache(_PROMISES)(self._make_promise)
@@ -197,9 +192,9 @@ class FileStore:
 
     def _open_parts_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File | KeptFile:
         """Return the same as `_open_at`, and keep it open."""
-        if is_object_root(where.root):
-            return self._open_uploaded(owner, where, digest, media_type)
         place = _promised_place(where, digest, media_type)
+        if is_object_root(where.root):
+            return self._promised_objects.open(owner, where, digest, media_type, place)
         # A large file has been believed its owner's word for this signature, which is nobody else's.
         open_place = (where.root, where.below or b"", (digest + where.signature, f"{media_type.content_type} {owner}"))
         kept = self._find_kept(place, where.below, open_place)
@@ -211,9 +206,9 @@ class FileStore:
 
     def _open_at(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
         """Return the file if its bytes are those that are promised, whatever has happened to it."""
-        if is_object_root(where.root):
-            return self._open_uploaded(owner, where, digest, media_type)
         place = _promised_place(where, digest, media_type)
+        if is_object_root(where.root):
+            return self._promised_objects.open(owner, where, digest, media_type, place)
         kept = self._find_kept(place, where.below)
         if kept is not None:
             return kept
@@ -233,32 +228,6 @@ class FileStore:
             raise
         file.is_promised = True
         return file
-
-    def _open_uploaded(self, owner: str, where: Place, digest: bytes, media_type: MediaType) -> File:
-        """Return what was uploaded, which was hashed as it came."""
-        if self._uploads is None or where.below is None or not self._uploads.owns(where.root, owner):
-            raise ContentChanged
-        place = _promised_place(where, digest, media_type)
-        etag = f'"{digest.hex()}"'
-        kept = self._cache.find_made(place, etag)
-        if kept is not None:
-            return kept
-        file = self._uploads.open(where.root, where.below, self._find_uploaded(where.root, where.below), media_type)
-        # Its size is what the user has said, and stands in the head of the answer.
-        if file.version.size_bytes != size_of(where.signature):
-            raise ContentChanged
-        if file.version.size_bytes > SMALL_FILE_BYTES:
-            return file
-        small = file.read_whole()
-        if blake3(small.body).digest() != digest:
-            raise ContentChanged
-        small.etag = etag
-        self._cache.add_made(place, small, math.inf)
-        return small
-
-    def _look_up_uploaded(self, root: bytes, below: bytes) -> ObjectVersion:
-        assert self._uploads is not None
-        return self._uploads.find(root, below)
 
     @overload
     def _find_kept(self, place: CacheKey, below: bytes | None) -> SmallFile | None: ...

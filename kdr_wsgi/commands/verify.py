@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 
-from hub.content.verifying import verify
+from hub.content.manifests import ManifestStore
+from hub.content.verifying import Verified, verify
 from hub.object_urls import is_object_root
 from hub.registration import Registration, Source
 from hub.registries import AnyRegistry
@@ -38,7 +40,7 @@ def _verify_at(place: Source, registration: Registration, registry: AnyRegistry)
     from kdr_wsgi.doctor import is_missing
 
     where = printable_path(place.root)
-    if is_object_root(place.root):
+    if place.is_kept and is_object_root(place.root):
         print(f"{where}: was hashed as it was uploaded, and is not read again")
         return True
     if is_missing(place.root):
@@ -46,7 +48,8 @@ def _verify_at(place: Source, registration: Registration, registry: AnyRegistry)
         return False
     files = size_bytes = different = 0
     at_place = replace(registration, root=place.root, signature=place.signature, is_kept=place.is_kept)
-    for verified in verify(at_place, registry):
+    look = _verify_objects if is_object_root(place.root) else verify
+    for verified in look(at_place, registry):
         files += 1
         size_bytes += verified.size_bytes
         if verified.difference:
@@ -57,8 +60,31 @@ def _verify_at(place: Source, registration: Registration, registry: AnyRegistry)
     return not different
 
 
+def _verify_objects(registration: Registration, registry: AnyRegistry) -> Iterator[Verified]:
+    """Yield what a store says of each object that a content key promises."""
+    from kdr_wsgi.errors import StoreFailing
+    from kdr_wsgi.objects.hashing import StoredObjects, verify_objects
+    from kdr_wsgi.objects.stores import Stores
+    from kdr_wsgi.settings import SettingError, read_stores
+
+    try:
+        place = read_stores().find(registration.root, registration.owner)
+        if place is None:
+            raise CommandError(
+                f"{printable_path(registration.root)} lies below no prefix of the file of KDR_STORES; run kdr verify "
+                "with KDR_STORES as the relay server has it"
+            )
+        store = ManifestStore(registry.location, registration.owner)
+        yield from verify_objects(registration, StoredObjects.at(place, Stores()), store)
+    except SettingError as error:
+        raise CommandError(str(error)) from error
+    except StoreFailing as error:
+        raise CommandError(f"the store does not tell: {error.reason}") from error
+
+
 COMMAND = Command(
-    description="Read all files that a content key promises, print each that is changed, missing or added; "
+    description="Read all files that a content key promises (of objects, ask their store), print each that is changed, "
+    "missing or added; "
     "exit code 1 if there is any.",
     examples=(("kdr verify 3f2a9c1b", "a beginning of the key is enough"),),
     add_arguments=_add_arguments,

@@ -62,12 +62,23 @@ class ReceivedManifests:
             It is no manifest, or of something else than `content`.
         LimitReached, ManifestError
         """
+        found = self.store(owner, root, _columns(content, body))
+        if found != content:
+            raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
+
+    def store(self, owner: str, root: bytes, pieces: Iterable[Columns]) -> str:
+        """Store a manifest for a user, and return what the tree below `root` hashes to.
+
+        Raises
+        ------
+        LimitReached, ManifestError
+        """
         store = ManifestStore(self._registry.location, owner)
         with explained(store), _alone(store):
             self._clean_up(owner, store)
             left = self._max_bytes - store.size_bytes() - 2 * _BLOCK_BYTES
             with TreeWriter(store, root) as writer:
-                for columns in _columns(content, body):
+                for columns in pieces:
                     left -= columns.stored_bytes
                     if left < 0:
                         raise LimitReached(
@@ -75,9 +86,7 @@ class ReceivedManifests:
                             "that you need no more, or publish without content=True"
                         )
                     writer.add(columns)
-                found = writer.finish()
-        if found != content:
-            raise InvalidOption("manifest", content, f"what was sent hashes to {found}")
+                return writer.finish()
 
     def make_room(self, owner: str) -> None:
         """Remove what no registration of a user's needs any more; raise ManifestError if that fails."""

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,12 +31,14 @@ from hub.views import View, see_open
 from hub.wire import NOT_SEEN_THERE, claim_from_json, registration_to_json, view_from_json
 from kdr_wsgi import beneath
 from kdr_wsgi.archives import ArchiveIndexes
-from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, TokenNeeded, UnusableArchive
+from kdr_wsgi.errors import NoSuchEntry, NotReadable, RelayError, StoreBusy, TokenNeeded, UnusableArchive
 from kdr_wsgi.jupyterhub.manifests import ManifestNeeded, ReceivedManifests
 from kdr_wsgi.jupyterhub.owned_keys import is_key_of, owned_key
 from kdr_wsgi.jupyterhub.response_headers import check_service_headers
 from kdr_wsgi.jupyterhub.uploads import NotUploaded, ReceivedUploads
 from kdr_wsgi.jupyterhub.viewers import HubViewers
+from kdr_wsgi.objects.hashing import StoredObjects, with_content
+from kdr_wsgi.objects.stores import Stores
 from kdr_wsgi.objects.uploads import UploadStore
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.settings import ServiceSettings, Settings
@@ -52,6 +55,9 @@ _STATIC_FILES = Registration(STATIC_KEY, "tree", bytes(STATIC_DIRECTORY.resolve(
 MAX_CLAIM_BYTES = 128 * 1024
 
 _CHUNK_BYTES = 1 << 20
+
+#: Prefixes of stores that a worker lists for content keys at a time; each holds a thread, for minutes if it is large.
+CONCURRENT_LISTINGS = 2
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -89,6 +95,9 @@ class Registrations:
         self._service = service
         self._viewers = viewers
         self._stores = settings.stores
+        # Apart from those of readers, who wait for no listing.
+        self._object_stores = Stores()
+        self._listings = threading.BoundedSemaphore(CONCURRENT_LISTINGS)
         self._registry = registry_at(settings.registry)
         self._archives = ArchiveIndexes(
             settings.registry, Rehasher(service.max_hashing_bytes), service.max_manifest_bytes
@@ -242,7 +251,7 @@ class Registrations:
         root = self._locate(owner, registration.root)
         if is_object_root(root) and (registration.content or registration.kind == "archive"):
             raise InvalidOption(
-                "root", registration.root, "of an object store there are files and trees, without hashes"
+                "root", registration.root, "of an object store there are files and trees, whose hashes are made here"
             )
         try:
             # Behind the check of the roots: it tells of nothing that its owner might not publish, and so read.
@@ -250,6 +259,8 @@ class Registrations:
         except (PathRefused, NotSeenThere) as error:
             _log.warning("refused: %r: %s", owner, str(error)[:_LOGGED_BYTES])
             raise
+        if claim.is_by_content:
+            return self._finish(owner, claim, self._hash_objects(owner, registration))
         if registration.content:
             key = self._check_content(owner, replace(registration, root=root), told)
         elif registration.key:
@@ -341,6 +352,29 @@ class Registrations:
             raise PathRefused(registration.root, f"as a zip archive it cannot be used: {error.reason}") from None
         finally:
             os.close(descriptor)
+
+    def _hash_objects(self, owner: str, registration: Registration) -> Registration:
+        """Return a registration of an object store with a content key.
+
+        Raises
+        ------
+        PathRefused, StoreFailing, LimitReached, ManifestError
+        """
+        place = self._stores.find(registration.root, owner)
+        assert place is not None  # It was located.
+        objects = StoredObjects.at(place, self._object_stores)
+        if not self._listings.acquire(blocking=False):
+            raise StoreBusy(
+                f"{CONCURRENT_LISTINGS} prefixes are being listed for content keys, as many as a worker does"
+            )
+        try:
+            if registration.kind == "file":
+                return objects.hash_object(registration)
+            return with_content(registration, self._manifests.store(owner, registration.root, objects.columns()))
+        except NoSuchEntry:
+            raise MissingThere(registration.root, "nothing is there") from None
+        finally:
+            self._listings.release()
 
     def _locate(self, owner: str, path: bytes) -> bytes:
         if is_object_root(path):

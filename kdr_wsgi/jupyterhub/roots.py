@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,20 +86,10 @@ class AllowedRoots:
         if not registration.owner:  # The service's own.
             return registration
         folders = [folder for folder, _ in self._folders_of(registration.owner)]
-        sources = [
-            source
-            for source in registration.sources
-            if any(_is_below(source.root, folder) for folder in folders) or is_allowed(source, registration.owner)
-        ]
-        if not sources:
-            return None
-        first, *others = sources
-        return replace(
-            registration,
-            root=first.root,
-            signature=first.signature,
-            is_kept=first.is_kept,
-            other_sources=tuple(others),
+        return registration.restricted_to(
+            lambda source: (
+                any(_is_below(source.root, folder) for folder in folders) or is_allowed(source, registration.owner)
+            )
         )
 
     def may_hold(self, path: Path) -> bool:

@@ -53,13 +53,14 @@ class Objects:
     Parameters
     ----------
     rules : StoreRules
+    stores : Stores
     cache : FileCache
     """
 
-    def __init__(self, rules: StoreRules, cache: FileCache) -> None:
+    def __init__(self, rules: StoreRules, stores: Stores, cache: FileCache) -> None:
         self._rules = rules
+        self._stores = stores
         self._cache = cache
-        self._stores = Stores()
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
         self._lock = threading.Lock()
 

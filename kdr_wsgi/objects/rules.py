@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from hub.errors import UnusableURL
-from hub.object_urls import find_fault, normalise_object_url, split_root
-from hub.registration import Registration
+from hub.object_urls import find_fault, is_object_root, normalise_object_url, split_root
+from hub.registration import Source
 
 #: What stands for the name of who has published, as in ``KDR_ROOTS``.
 USERNAME = "{username}"
@@ -180,10 +180,9 @@ class StoreRules:
         _, bucket, key = split_root(root)
         return StoreRules(others), ObjectPlace(own[0], bucket, key)
 
-    def restrict(self, registration: Registration) -> Registration | None:
-        """Return a registration of an object root, if its owner may publish that; else None."""
-        place = self.find(registration.root, registration.owner)
-        return None if place is None or registration.content or registration.kind == "archive" else registration
+    def allow(self, source: Source, owner: str) -> bool:
+        """Whether a source of a registration is in a store, and its owner may publish it."""
+        return is_object_root(source.root) and not source.is_kept and self.find(source.root, owner) is not None
 
     def seen_by(self, owner: str) -> list[str]:
         """Return the prefixes below which a user may publish."""

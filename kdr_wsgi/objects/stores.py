@@ -192,13 +192,13 @@ class Store:
         """
         return self._wait(self._delimited(prefix), f"listing of {prefix!r}")
 
-    def list_all(self, prefix: str) -> Iterator[Listed]:
-        """Yield all objects whose keys begin with `prefix`, with the rest of their keys as names.
+    def list_all(self, prefix: str) -> Iterator[tuple[str, ObjectVersion]]:
+        """Yield all objects whose keys begin with `prefix`: the rest of the key, which may be served, and its version.
 
         Parameters
         ----------
         prefix : str
-            It ends with a slash.
+            It ends with a slash, or is empty.
 
         Raises
         ------
@@ -211,7 +211,10 @@ class Store:
             if chunk is None:
                 return
             for meta in chunk:
-                yield Listed(meta["path"][len(prefix) :], meta["size"], _nanoseconds(meta["last_modified"]))
+                key: str = meta["path"]
+                name = key[len(prefix) :]
+                if key.startswith(prefix) and name and not find_fault(name):
+                    yield name, self._version(key, meta)
 
     def write(self, key: str, size_bytes: int, chunks: Iterable[bytes]) -> None:
         """Write an object, in parts if it is large; it is there once all of it is.

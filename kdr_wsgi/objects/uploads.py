@@ -9,9 +9,9 @@ user's uploads alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -19,20 +19,12 @@ from hub.content.snapshots import object_entry
 from hub.errors import InvalidOption
 from hub.object_urls import split_root
 from hub.registration import Source
-from kdr_wsgi.errors import ContentChanged, NoSuchEntry, ObjectChanged
-from kdr_wsgi.files import SmallFile
-from kdr_wsgi.media_types import MediaType
-from kdr_wsgi.objects.files import OpenObject
+from kdr_wsgi.errors import NoSuchEntry
 from kdr_wsgi.objects.rules import ObjectPlace
 from kdr_wsgi.objects.stores import Store, Stores
-from kdr_wsgi.objects.streams import ObjectStream
-from kdr_wsgi.objects.versions import ObjectVersion
-from kdr_wsgi.ranges import Span
 
 #: What of a user's name is the name of a folder as it is; of all others a hash is.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-
-_Read = TypeVar("_Read")
 
 _OBJECT = re.compile(r"objects/[0-9a-f]{2}/([0-9a-f]{64})")
 
@@ -166,71 +158,20 @@ class UploadStore:
         root = self._place.root + b"/" + name.encode()
         self._store.remove([self._key(root, digest) for digest in digests])
 
-    def find(self, root: bytes, below: bytes) -> ObjectVersion:
-        """Return what the store says of a file.
-
-        Raises
-        ------
-        NoSuchEntry, StoreFailing
-        """
-        return self._store.find(f"{self._key_of(root)}/{below.decode()}")
-
-    def open(self, root: bytes, below: bytes, version: ObjectVersion, media_type: MediaType) -> UploadedObject:
-        """Return a file of which `find` has returned the version."""
-        key = f"{self._key_of(root)}/{below.decode()}"
-        return UploadedObject(self._store, key, version, media_type)
+    def locate(self, root: bytes, below: bytes) -> tuple[Store, str]:
+        """Return the store of a file in a user's folder, and its key there."""
+        return self._store, f"{self._key_of(root)}/{below.decode()}"
 
     def _list(self, prefix: str) -> Iterator[Uploaded]:
-        for listed in self._store.list_all(prefix):
-            found = _OBJECT.fullmatch(listed.name)
-            if found and listed.size_bytes is not None:
-                yield Uploaded(bytes.fromhex(found[1]), listed.size_bytes, (listed.modified_ns or 0) / 1e9)
+        for name, version in self._store.list_all(prefix):
+            if found := _OBJECT.fullmatch(name):
+                yield Uploaded(bytes.fromhex(found[1]), version.size_bytes, version.modified_ns / 1e9)
 
     def _key(self, root: bytes, digest: bytes) -> str:
         return f"{self._key_of(root)}/{object_entry(digest).decode()}"
 
     def _key_of(self, root: bytes) -> str:
         return split_root(root)[2]
-
-
-class UploadedObject(OpenObject):
-    """A file that was uploaded, which is read as it is sent; it is what its name says, or gone."""
-
-    __slots__ = ()
-
-    def __init__(self, store: Store, key: str, version: ObjectVersion, media_type: MediaType) -> None:
-        super().__init__(store, key, version, media_type, None)
-
-    def stream(self, parts: list[tuple[bytes, Span]], tail: bytes) -> ObjectStream:
-        """Return the body of an answer, once its first bytes are at hand.
-
-        Raises
-        ------
-        ContentChanged
-            It is gone.
-        StoreFailing
-        """
-        return self._read(lambda: super(UploadedObject, self).stream(parts, tail))
-
-    def read_whole(self) -> SmallFile:
-        """Return the file with all its bytes, which must not be many; see `stream`."""
-        return self._read(lambda: super(UploadedObject, self).read_whole())
-
-    def _read(self, read: Callable[[], _Read]) -> _Read:
-        try:
-            return read()
-        except NoSuchEntry:
-            raise ContentChanged from None
-        except ObjectChanged:
-            # The same bytes, which were sent once more, may have another tag; or they are gone.
-            try:
-                version = self._store.find(self._key)
-            except NoSuchEntry:
-                raise ContentChanged from None
-            if version.size_bytes != self.version.size_bytes:
-                raise ContentChanged from None
-            self.version = version
-            return read()
 
 
 def _folder_name(owner: str) -> str:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import struct
 from typing import NamedTuple
 
 from blake3 import blake3
+
+from hub.content.signatures import SIGNATURE_BYTES, size_field_of
+
+#: Keeps the hash of a store's word on an object from being that of any file.
+_CONTEXT = "kernel data relay 2026-11-27 object"
+
+#: Size and time stand where those of a file do; in place of its ctime and inode there is what tells versions apart.
+_SIGNATURE = struct.Struct("<Qq16s")
+assert _SIGNATURE.size == SIGNATURE_BYTES
 
 
 class ObjectVersion(NamedTuple):
@@ -37,9 +47,20 @@ class ObjectVersion(NamedTuple):
         """True: each change gives an object another tag."""
         return True
 
-    def has_signature(self, _signature: bytes) -> bool:
-        """Return False: there is no content key of an object."""
-        return False
+    @property
+    def digest(self) -> bytes:
+        """What a content key promises: a hash of the store's own checksum, its tag, and of what that is said of."""
+        named = f"{self.url}\0{self.tag}\0{self.size_bytes}"
+        return blake3(named.encode("utf-8", "surrogatepass"), derive_key_context=_CONTEXT).digest()
+
+    def make_signature(self) -> bytes:
+        """Return what a manifest has of this version (`hub.content.signatures`)."""
+        return _SIGNATURE.pack(self.size_bytes, self.modified_ns, self.digest[:16])
+
+    def has_signature(self, signature: bytes) -> bool:
+        """Whether `signature` is of this version; who writes the same bytes once more changes only its time."""
+        own = self.make_signature()
+        return size_field_of(own) == size_field_of(signature) and own[-16:] == signature[-16:]
 
     def make_etag(self) -> str:
         """Return the strong entity tag (RFC 9110, 8.8.3), in its quotes."""

@@ -15,7 +15,9 @@ from kdr_wsgi.contents import Contents
 from kdr_wsgi.errors import FileBeingChanged
 from kdr_wsgi.files import PART_BYTES, KeptFile, OpenFile
 from kdr_wsgi.objects.opening import Objects
+from kdr_wsgi.objects.promised import PromisedObjects
 from kdr_wsgi.objects.rules import StoreRules
+from kdr_wsgi.objects.stores import Stores
 from kdr_wsgi.ranges import Span
 from kdr_wsgi.rehashing import Rehasher
 from kdr_wsgi.store import FileStore
@@ -36,7 +38,9 @@ def store(tmp_path: Path) -> FileStore:
     Registry(registry).open()
     cache = FileCache(1 << 20)
     archives = Archives(ArchiveIndexes(registry, Rehasher()), cache)
-    return FileStore(Contents(registry), cache, Rehasher(), archives, Objects(StoreRules(), cache))
+    rules, stores = StoreRules(), Stores()
+    objects, promised_objects = Objects(rules, stores, cache), PromisedObjects(rules, stores, None, cache)
+    return FileStore(Contents(registry), cache, Rehasher(), archives, objects, promised_objects)
 
 
 def find(store: FileStore, path: Path) -> KeptFile:
