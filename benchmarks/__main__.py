@@ -5,7 +5,7 @@ its turn in every round, so that a noisy machine is noisy for all. With two
 workers both cores are everybody's. Files are in the system's page cache, unless
 ``--drop-caches`` is given. It needs ``wrk`` and ``nginx``; with the name of a
 module (``direct``, ``jupyter``, ``wtml``, ``content``, ``archives``, ``service``,
-``registries``, ``stores``, ``scale``, ``storm``, ``soak``) and its
+``registries``, ``stores``, ``listings``, ``scale``, ``storm``, ``soak``) and its
 options it runs that one instead.
 """
 
@@ -28,7 +28,7 @@ from benchmarks.processes import LAST_CORE, end_in_order, pin
 
 #: Those that can be run alone.
 MODULES = (
-    *("direct", "jupyter", "wtml", "content", "archives", "service", "registries", "stores", "scale"),
+    *("direct", "jupyter", "wtml", "content", "archives", "service", "registries", "stores", "listings", "scale"),
     *("storm", "soak"),
 )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,10 +163,24 @@ class Swift:
         url = obstore.sign(self.bucket(name), "PUT", "", datetime.timedelta(minutes=5))
         for _ in range(50):
             asked = urllib.request.Request(url, method="PUT")
-            with suppress(OSError), urllib.request.urlopen(asked, timeout=20):
-                return self.bucket(name)
+            try:
+                with urllib.request.urlopen(asked, timeout=20):
+                    return self.bucket(name)
+            except urllib.error.HTTPError as error:
+                if error.code == http.client.CONFLICT:  # It is there.
+                    return self.bucket(name)
+            except OSError:  # Swift is just beginning.
+                pass
             time.sleep(0.1)
         raise RuntimeError(f"no bucket {name}")
+
+    def database_of(self, name: str) -> Path:
+        """Return the file in which Swift's container server has what it lists of a bucket."""
+        for path in (self.folder / "devices" / "d1" / "containers").glob("*/*/*/*.db"):
+            with closing(sqlite3.connect(path)) as connection:
+                if connection.execute("SELECT container FROM container_info").fetchone() == (name,):
+                    return path
+        raise RuntimeError(f"no database of the bucket {name}")
 
     def stop(self) -> None:
         """End all servers."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from hmac import compare_digest
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -317,7 +318,7 @@ class Registrations:
                 raise
             raise self._not_seen(registration, error.reason) from None
         try:
-            is_same = view is None or see_open(descriptor, view.nonce) == view.digest
+            is_same = view is None or compare_digest(see_open(descriptor, view.nonce), view.digest)
         except OSError as error:
             raise PathRefused(registration.root, f"it cannot be read ({error.strerror}); try again later") from None
         finally:

@@ -139,7 +139,7 @@ class ReceivedUploads:
         # What is not known may have gone to another worker.
         for must_list in (False, True):
             sizes = self._ledger(owner, must_list=must_list).sizes
-            lacking = sum(sizes.get(digest) != size_bytes for digest, size_bytes in files())
+            lacking = sum((digest, size_bytes) not in sizes.items() for digest, size_bytes in files())
             if not lacking:
                 return
         raise NotUploaded(

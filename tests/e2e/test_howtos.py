@@ -90,7 +90,7 @@ def test_the_tutorial_ends_with_a_picture_and_a_viewer(browser: Browser, jupyter
     notebook = notebook_of(page)
     assert notebook.cells[-1].source == "tiles.revoke()"
     home = Path(jupyter.environment["HOME"])
-    (home / "tutorial").mkdir()
+    (home / "tutorial").mkdir(exist_ok=True)
     notebook.cells.pop()
     nbformat.write(notebook, home / "tutorial" / "tutorial.ipynb")
     with opened_notebook(browser, jupyter, "tutorial/tutorial.ipynb", height=2000) as shown:

@@ -25,8 +25,7 @@ FLAT = 10_050
 
 def register(swift: Swift, bucket: str, names: list[str]) -> None:
     """Tell Swift's container server of objects, as its object servers do: of 10,000 in seconds."""
-    (database,) = (swift.folder / "devices" / "d1" / "containers").glob("*/*/*/*.db")
-    partition = database.relative_to(swift.folder / "devices" / "d1" / "containers").parts[0]
+    partition = swift.database_of(bucket).parents[2].name
     connection = http.client.HTTPConnection("127.0.0.1", swift.ports["container"])
     for name in names:
         headers = {
