@@ -94,6 +94,9 @@ def measure(work: Path, objects: int, whole: int, rounds: int) -> None:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}{url}{target}", timeout=3600) as answer:
                     return bytes(answer.read())
 
+            began = time.perf_counter()
+            ask("")
+            print(f"first page, for the first time: {time.perf_counter() - began:.3f} s")
             for where, position in (("first", 0), ("in the middle", objects // 2), ("last", objects - PAGE_ROWS - 1)):
                 name = f"{position:08}.png" if position else ""
                 target = f"?after={name}" if name else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -46,6 +47,10 @@ _PARTS_AHEAD = 2
 #: The most that a delimited listing, which comes at once and whole, may take before all is read in pages instead; it
 #: bounds what is in memory, too.
 DELIMITED_SECONDS = 1.0
+
+#: For how long, and of how many folders, it is remembered that they do not come at once.
+_LARGE_SECONDS = 600.0
+_LARGE_FOLDERS = 10_000
 
 
 class Found(NamedTuple):
@@ -99,6 +104,7 @@ class Store:
         self._client: S3Store | GCSStore | AzureStore | None = None
         self._process = 0
         self._pieces: asyncio.Semaphore | None = None
+        self._large_until: dict[str, float] = {}
 
     @property
     def rule(self) -> StoreRule:
@@ -190,7 +196,15 @@ class Store:
         ------
         StoreFailing
         """
-        return self._wait(self._delimited(prefix), f"listing of {prefix!r}")
+        if time.monotonic() < self._large_until.get(prefix, 0.0):
+            return None
+        listed = self._wait(self._delimited(prefix), f"listing of {prefix!r}")
+        if listed is None:
+            # Who turns its pages need not wait for that with each.
+            if len(self._large_until) >= _LARGE_FOLDERS:
+                self._large_until.clear()
+            self._large_until[prefix] = time.monotonic() + _LARGE_SECONDS
+        return listed
 
     def list_all(self, prefix: str) -> Iterator[tuple[str, ObjectVersion]]:
         """Yield all objects whose keys begin with `prefix`: the rest of the key, which may be served, and its version.

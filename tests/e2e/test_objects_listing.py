@@ -124,6 +124,16 @@ def test_a_folder_is_read_in_pages(folder: FolderOfObjects) -> None:
     assert names == [f"{number:05}.png".encode() for number in range(FLAT)]
 
 
+@pytest.mark.parametrize("folder", ["flat/"], indirect=True)
+def test_who_turns_pages_waits_once_for_what_does_not_come_at_once(
+    folder: FolderOfObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folder.find_page(b"", 10).total is None
+    # The whole of it would come in time now, but nobody waits for that with each page.
+    monkeypatch.setattr(stores, "DELIMITED_SECONDS", 60.0)
+    assert folder.find_page(b"00010.png", 10).total is None
+
+
 @pytest.mark.parametrize("folder", ["deep/"], indirect=True)
 def test_large_folders_in_a_folder_are_passed_over(folder: FolderOfObjects) -> None:
     expected = [b"00.png", b"00", b"01", b"02", b"02a.png", b"zarr.json"]
