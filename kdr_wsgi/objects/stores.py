@@ -391,6 +391,8 @@ class Store:
         tag = meta["e_tag"]
         if not tag or tag.startswith("W/"):
             raise StoreUnreachable(f"{self._url}: it gives no strong entity tag, by which versions are told apart")
+        if not tag.startswith('"'):  # As Azure writes it in listings.
+            tag = f'"{tag}"'
         return ObjectVersion(meta["size"], _nanoseconds(meta["last_modified"]), tag, f"{self._url}/{key}")
 
     # --- how it is waited for ----------------------------------------------------------------------------------------
