@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import ssl
 import threading
@@ -16,7 +17,15 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from hub.content.manifests import ManifestStore, Tree
 from hub.content.transfer import send_tree
-from hub.errors import HubError, InvalidOption, LimitReached, NotSeenThere, ServiceRefused, ServiceUnreachable
+from hub.errors import (
+    HubError,
+    InvalidOption,
+    LimitReached,
+    NotSeenThere,
+    ServiceRefused,
+    ServiceUnreachable,
+    UnusablePath,
+)
 from hub.locations import Location
 from hub.object_urls import is_object_root
 from hub.registrar import Claim, Registered
@@ -53,6 +62,43 @@ _LOOK_SECONDS = 0.2
 
 #: What the service answers whoever claims a tree's content key before it has the manifest.
 NEEDS_MANIFEST = 428
+
+
+class Interruption:
+    """Ends what several threads ask, wherever each of them waits."""
+
+    def __init__(self) -> None:
+        self._is_set = threading.Event()
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def set(self) -> None:
+        """End it."""
+        with self._lock:
+            self._is_set.set()
+            for connection in self._connections:
+                _shut_down(connection)
+
+    def is_set(self) -> bool:
+        """Whether it has been ended."""
+        return self._is_set.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, no longer than until it is ended; return whether it has been."""
+        return self._is_set.wait(seconds)
+
+    @contextmanager
+    def ending(self, connection: socket.socket) -> Iterator[None]:
+        """End a connection with the rest, as long as the block lasts."""
+        with self._lock:
+            self._connections.add(connection)
+            if self._is_set.is_set():
+                _shut_down(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
 
 
 class ServiceRegistrar:
@@ -101,7 +147,7 @@ class ServiceRegistrar:
         registration = claim.registration
         if claim.is_upload or registration.is_kept or is_object_root(registration.root):
             return self._register(claim, None)
-        view = see(registration.root)
+        view = _look(registration.root)
         for _ in range(_LOOKS):
             try:
                 return self._register(claim, view)
@@ -109,7 +155,7 @@ class ServiceRegistrar:
                 if view is None:
                     raise
                 time.sleep(_LOOK_SECONDS)
-                before, view = view, see(registration.root, view.nonce)
+                before, view = view, _look(registration.root, view.nonce)
                 if view == before:
                     # It may have been another one when the service looked.
                     return self._register(claim, view)
@@ -202,7 +248,7 @@ class ServiceRegistrar:
             raise self._misfit(repr(error)) from error
 
     def send_file(
-        self, digest: bytes, size_bytes: int, body: Callable[[], Iterator[bytes]], is_over: threading.Event
+        self, digest: bytes, size_bytes: int, body: Callable[[], Iterator[bytes]], is_over: Interruption
     ) -> None:
         """Upload a file; try again, for about half a minute, where the service is busy or the connection breaks.
 
@@ -213,7 +259,7 @@ class ServiceRegistrar:
         size_bytes : int
         body : callable
             Returns what is sent, for each attempt anew.
-        is_over : Event
+        is_over : Interruption
             Nothing is tried any more once it is set.
 
         Raises
@@ -222,7 +268,9 @@ class ServiceRegistrar:
         """
         for attempt in range(_ATTEMPTS):
             try:
-                self._ask("PUT", f"uploads/{digest.hex()}", body(), UPLOAD_SECONDS, size_bytes=size_bytes)
+                self._ask(
+                    "PUT", f"uploads/{digest.hex()}", body(), UPLOAD_SECONDS, size_bytes=size_bytes, is_over=is_over
+                )
             except ServiceUnreachable:
                 # At random, so that those who were refused together do not come back together.
                 seconds = min(8.0, 0.25 * 2**attempt) * (0.5 + random())  # noqa: S311  # No secret is made of it.
@@ -244,6 +292,7 @@ class ServiceRegistrar:
         seconds: float = ANSWER_SECONDS,
         *,
         size_bytes: int | None = None,
+        is_over: Interruption | None = None,
     ) -> dict[str, Any]:
         """Return what the service answers; a body of which the size is known may take longer than `seconds`.
 
@@ -262,6 +311,8 @@ class ServiceRegistrar:
                 connection = stack.enter_context(closing(self._connect(seconds)))
                 if size_bytes is None:
                     stack.enter_context(_ended_after(seconds, connection.sock))
+                if is_over is not None:
+                    stack.enter_context(is_over.ending(connection.sock))
                 with suppress(BrokenPipeError, ConnectionResetError):  # It may have answered before it has read all.
                     connection.request(method, f"{self._api}/{path}", body, headers, encode_chunked=is_chunked)
                 answer = connection.getresponse()
@@ -286,6 +337,27 @@ class ServiceRegistrar:
         return connection
 
 
+def _look(path: bytes, nonce: bytes = b"") -> View | None:
+    """Return the view of a path.
+
+    Raises
+    ------
+    UnusablePath
+        Its disk fails.
+    """
+    try:
+        return see(path, nonce)
+    except OSError as error:
+        raise UnusablePath(os.fsdecode(path), error.strerror or str(error)) from error
+
+
+def _shut_down(connection: socket.socket) -> None:
+    """Let whoever waits for a connection, in another thread, wait no more."""
+    with suppress(OSError):  # It has ended already.
+        # That of TLS would first forget that it is one.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 @contextmanager
 def _ended_after(seconds: float, connection: socket.socket) -> Iterator[None]:
     """End a connection that has not done after some seconds, however much it goes on sending.
@@ -298,9 +370,7 @@ def _ended_after(seconds: float, connection: socket.socket) -> Iterator[None]:
 
     def end() -> None:
         is_late.set()
-        with suppress(OSError):  # It has ended already.
-            # That of TLS would first forget that it is one.
-            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        _shut_down(connection)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from itertools import islice
@@ -15,7 +14,7 @@ from hub.content.progress import Progress
 from hub.content.signatures import size_of
 from hub.errors import ServiceRefused, UnhashableEntry
 from hub.registration import Registration
-from hub.service import NOT_UPLOADED
+from hub.service import NOT_UPLOADED, Interruption
 
 if TYPE_CHECKING:
     from hub.service import ServiceRegistrar
@@ -67,14 +66,14 @@ def upload(registration: Registration, store: ManifestStore, service: ServiceReg
     with Progress("uploading") as progress:
         lacking = list(_find_lacking(_files(registration, store), service, progress, anew=anew))
         progress.expect_no_more()
-        is_over = threading.Event()
+        is_over = Interruption()
         with ThreadPoolExecutor(_THREADS) as threads:
             try:
                 sent = [threads.submit(_send, file, service, progress, is_over) for file in lacking]
                 done, _ = wait(sent, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
-            finally:  # Ctrl-C too waits for no whole file.
+            finally:  # Ctrl-C too waits for no file, nor for a service that takes nothing.
                 is_over.set()
                 threads.shutdown(wait=False, cancel_futures=True)
 
@@ -125,7 +124,7 @@ def _find_lacking(
         anew = False
 
 
-def _send(file: FileToSend, service: ServiceRegistrar, progress: Progress, is_over: threading.Event) -> None:
+def _send(file: FileToSend, service: ServiceRegistrar, progress: Progress, is_over: Interruption) -> None:
     if is_over.is_set():
         raise Interrupted
     sent = 0
