@@ -109,7 +109,9 @@ def _first_line(error: psycopg.Error) -> str:
 class Database:
     """The connections of this process to one database; each thread takes one for as long as it needs it.
 
-    There are none in a child that was forked, which opens its own.
+    There are none in a child that was forked, which opens its own. While the
+    database is away, who asks is told why at once; psycopg's own pool would
+    let each of them wait until its timeout, and tell nothing.
 
     Parameters
     ----------

@@ -169,6 +169,8 @@ class Registrations:
             root = self._take_uploads().root_of(owner)
         else:
             told = unquote_to_bytes(request.args.get("root", ""))
+            if is_object_root(told):
+                raise InvalidOption("root", told, "what is in an object store is hashed here")
             root = self._locate(owner, told)
             os.close(_open(root, Registration("", "tree", told)))
         self._manifests.receive(owner, root, content, _body())

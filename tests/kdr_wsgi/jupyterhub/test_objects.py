@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import obstore
 import pytest
@@ -83,6 +86,14 @@ def test_what_is_another_users_or_not_there_is_refused(ada: JupyterRelayHub) -> 
         with pytest.raises(ServiceRefused, match="nothing is there"):
             publish(url, content=True)
     assert not ada.list()
+
+
+def test_no_manifest_of_objects_is_taken_from_a_user(service: LiveService) -> None:
+    with closing(http.client.HTTPConnection(*service.address, timeout=60)) as connection:
+        target = f"{PREFIX}wwtkdr/_api/manifests/{'0' * 64}?root={quote('s3://homes/ada/tiles')}"
+        connection.request("PUT", target, b"", {"Authorization": "token token-of-ada"})
+        answer = connection.getresponse()
+        assert (answer.status, b"hashed here" in answer.read()) == (400, True)
 
 
 def test_a_manifest_takes_no_more_than_a_user_may_have(ada: JupyterRelayHub, swift: Swift) -> None:

@@ -69,3 +69,9 @@ def test_what_is_no_address_or_no_tree_of_objects_is_refused(
     claim_object: Callable[..., TestResponse], root: str, changes: dict[str, object]
 ) -> None:
     assert claim_object(root, **changes).status_code == 400
+
+
+def test_nobody_tells_the_service_what_objects_hash_to(claim_object: Callable[..., TestResponse]) -> None:
+    assert claim_object("s3://homes/ada/x", is_by_content="yes").status_code == 400
+    told = claim_object("s3://homes/ada/x", is_by_content=True, content="0" * 64, signature="0" * 64)
+    assert (told.status_code, "without a hash" in told.get_json()["error"]) == (400, True)
