@@ -99,6 +99,17 @@ def test_what_a_content_key_names_is_served_for_ever(server: LiveServer, store: 
     assert store.requests == []
 
 
+def test_folders_have_their_index_and_wtml_is_made(server: LiveServer, bucket: Any) -> None:
+    obstore.put(bucket, "tiles/sub/index.html", b"<p>hello")
+    obstore.put(bucket, "tiles/sub/image_rel.wtml", b'<Folder Url="a.wtml"/>')
+    url = server.hub.serve_tree(PREFIX, content=True, visibility="public")
+    assert get(server, url + "sub").status == 308
+    index = get(server, url + "sub/")
+    assert (index.body, index["Content-Security-Policy"]) == (b"<p>hello", "sandbox allow-scripts")
+    host = "{}:{}".format(*server.address)
+    assert f'Url="http://{host}{url}sub/a.wtml"'.encode() in get(server, url + "sub/image.wtml", Host=host).body
+
+
 def test_a_file_has_a_content_key_too(server: LiveServer) -> None:
     url = server.hub.serve_file("s3://promised/tiles/large.bin", ".fits", content=True, visibility="public")
     answer = get(server, url)
