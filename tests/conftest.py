@@ -95,6 +95,10 @@ def hub(registry_path: Path) -> Iterator[JupyterRelayHub]:
     made.registry.close()
 
 
+#: What a program begins with that is to hear Ctrl-C even where it is started in the background, which ignores it.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 @dataclass
 class LiveServer:
     """A server that runs, and a hub that publishes to it."""

@@ -7,6 +7,7 @@ In front of a block that cannot be run on a test machine stands a comment, which
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,10 @@ class Setting:
     """What the blocks of one page find: a folder with data, a registry, and a server that reads it as its owner."""
 
     def __init__(self) -> None:
+        # What a test that failed before has left open is no fault of this page's.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
         self.folder = Path(tempfile.mkdtemp(prefix="kdr-docs-"))
         self.port = free_port()
         self._environment = dict(os.environ)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hub import InvalidOption, JupyterRelayHub, UnusableURL
 from hub.content import objects
 from hub.content.manifests import TREE_CONTEXT
 from kdr_wsgi.cli import main
-from tests.conftest import LiveServer, live_server
+from tests.conftest import INTERRUPTIBLE, LiveServer, live_server
 from tests.raw_http import Answer, fetch
 from tests.stores import Between, between, write_rules
 from tests.swift import Swift
@@ -208,15 +209,22 @@ def test_ctrl_c_leaves_no_process_and_no_draft(bucket: Any, rules: Path, store: 
     assert rules
     store.stalls_after_bytes = 10
     registry = str(tmp_path / "registry.sqlite")
-    program = f"import hub; hub.JupyterRelayHub(registry={registry!r}).serve_tree({PREFIX!r}, content=True)"
+    program = (
+        f"{INTERRUPTIBLE}; import hub; hub.JupyterRelayHub(registry={registry!r}).serve_tree({PREFIX!r}, content=True)"
+    )
     process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not store.requests and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) != 0
-    with pytest.raises(ProcessLookupError):  # Its group has no process.
-        os.killpg(process.pid, 0)
+    try:
+        deadline = time.monotonic() + 30
+        while not store.requests and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) != 0
+        with pytest.raises(ProcessLookupError):  # Its group has no process.
+            os.killpg(process.pid, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert not [*tmp_path.rglob("*.manifest")]
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import hub.service
 from hub import JupyterRelayHub, UnusablePath
+from tests.conftest import INTERRUPTIBLE
 
 
 class Stalling(ThreadingHTTPServer):
@@ -68,7 +69,8 @@ def test_ctrl_c_waits_for_no_service_that_takes_nothing(service: Stalling, tmp_p
         "KDR_REGISTRY": str(tmp_path / "registry.sqlite"),
         "KDR_SERVICE_URL": f"http://127.0.0.1:{service.server_port}/services/kdr/",
     }
-    command = [sys.executable, "-m", "kdr_wsgi", "publish", "--upload", str(path)]
+    kdr = f"{INTERRUPTIBLE}; import sys; from kdr_wsgi.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", kdr, "publish", "--upload", str(path)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         assert service.is_sent_to.wait(60)
