@@ -19,6 +19,8 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ _ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 def fill(swift: Swift, bucket: Any, objects: int) -> None:
     """Let the bucket list so many objects, ``tiles/00000000.png`` and so on."""
     obstore.put(bucket, "tiles/00000000.png", b"")
-    with sqlite3.connect(swift.database_of("listed"), isolation_level=None) as connection:
+    with closing(sqlite3.connect(swift.database_of("listed"), isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         # They would count each row.
         triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
@@ -60,8 +62,7 @@ def fill(swift: Swift, bucket: Any, objects: int) -> None:
 
 def ask_store(bucket: Any, after: str) -> int:
     """Ask the store itself for one page of its own."""
-    (page,) = [next(iter(obstore.list(bucket, "tiles", offset=after or None, chunk_size=1000)))]
-    return len(page)
+    return len(next(iter(obstore.list(bucket, "tiles", offset=after or None, chunk_size=1000))))
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
@@ -91,22 +92,21 @@ def measure(work: Path, objects: int, whole: int, rounds: int) -> None:
         with running(kdr, port, {"KDR_REGISTRY": str(hub.registry.location)}) as server:
 
             def ask(target: str) -> bytes:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{url}{target}", timeout=3600) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=3600) as answer:
                     return bytes(answer.read())
 
             began = time.perf_counter()
-            ask("")
+            ask(url)
             print(f"first page, for the first time: {time.perf_counter() - began:.3f} s")
             for where, position in (("first", 0), ("in the middle", objects // 2), ("last", objects - PAGE_ROWS - 1)):
                 name = f"{position:08}.png" if position else ""
-                target = f"?after={name}" if name else ""
-                ours = timed(lambda target=target: ask(target), rounds)  # type: ignore[misc]
-                alone = timed(lambda name=name: ask_store(bucket, name and f"tiles/{name}"), rounds)  # type: ignore[misc]
+                ours = timed(partial(ask, f"{url}?after={name}" if name else url), rounds)
+                alone = timed(partial(ask_store, bucket, name and f"tiles/{name}"), rounds)
                 print(f"page {where}: {ours:.3f} s; the store alone, 1,000 names: {alone:.3f} s", flush=True)
             print(f"worker: {memory_mb(server.pid):.0f} MB")
             if objects <= whole:
                 began = time.perf_counter()
-                body = ask("?format=json")
+                body = ask(f"{url}?format=json")
                 print(f"whole as JSON: {time.perf_counter() - began:.1f} s, {len(body) / 1e6:.0f} MB", end="; ")
                 began = time.perf_counter()
                 names = sum(len(page) for page in obstore.list(bucket, "tiles", chunk_size=1000))
@@ -114,8 +114,7 @@ def measure(work: Path, objects: int, whole: int, rounds: int) -> None:
                 began = time.perf_counter()
                 promised = hub.serve_tree("s3://listed/tiles/", content=True, visibility="public")
                 print(f"content key: {time.perf_counter() - began:.1f} s", end="; ", flush=True)
-                url = promised
-                print(f"its first page: {timed(lambda: ask(''), rounds):.3f} s", flush=True)
+                print(f"its first page: {timed(partial(ask, promised), rounds):.3f} s", flush=True)
                 print(f"worker: {memory_mb(server.pid):.0f} MB")
         hub.registry.close()
 

@@ -54,6 +54,9 @@ def hash_objects(registration: Registration, registry: Location) -> Registration
             for line in process.stdout:
                 told = json.loads(line)
                 progress.pass_files(int(str(told.get("files", 0))))
+        except ValueError as error:  # Something else speaks there: what runs at each start of Python, say.
+            process.kill()
+            raise UnusableURL(url, f"{_PROGRAM} says what is not its own: {line[:200]!r}") from error
         except BaseException:  # Ctrl-C too leaves no process.
             process.kill()
             raise

@@ -199,6 +199,9 @@ def test_what_cannot_be_hashed_is_told_of_and_nothing_is_registered(
     monkeypatch.setattr(objects, "_PROGRAM", "kdr_wsgi.absent")
     with pytest.raises(UnusableURL, match=r"No module named kdr_wsgi\.absent"):
         hub.serve_tree(PREFIX, content=True)
+    monkeypatch.setattr(objects, "_PROGRAM", "this")
+    with pytest.raises(UnusableURL, match="says what is not its own"):
+        hub.serve_tree(PREFIX, content=True)
     with pytest.raises(InvalidOption, match="is not copied"):
         hub.serve_tree(PREFIX, content=True, snapshot="kept")
     assert not hub.list()
